@@ -23,6 +23,12 @@ _NAME_MAX = 255
 _PATH_MAX = 4_095
 _MOST_LEVELS = 200
 _MOST_LEFT_OUT = 20
+_LOOK_BYTES = 64 * 1024 * 1024
+"""Bytes that are written between two looks at the free space."""
+_MEMBER_BYTES = 16 * 1024
+"""An entry counts for so many bytes at least, as it takes an inode and memory."""
+_RESERVE_BYTES = 1024**3
+_RESERVE_SHARE = 50
 _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
@@ -50,6 +56,7 @@ class TarReader:
         self._open: list[tuple[str, int]] = []
         self._directories: dict[tuple[str, ...], tuple[int, float]] = {}
         """Those that were made, with their modes and times: one that was there before keeps its own."""
+        self._until_look = 0
         self._umask = os.umask(0)
         os.umask(self._umask)
         self.files = 0
@@ -95,6 +102,7 @@ class TarReader:
 
     def _write(self, header: tarfile.TarInfo) -> None:
         parts = self._parts(header.name)
+        self._look_at_space(_MEMBER_BYTES)
         try:
             if header.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
                 self._write_file(header, parts)
@@ -139,6 +147,7 @@ class TarReader:
                     raise BadStream("a tar stream that is cut off")
                 left -= count
                 self._progress(count)
+                self._look_at_space(count)
                 rest = self._buffer[:count]
                 while rest:
                     rest = rest[os.write(file, rest) :]
@@ -148,6 +157,18 @@ class TarReader:
             os.close(file)
         self._skip_padding(header.size)
         self.files += 1
+
+    def _look_at_space(self, count: int) -> None:
+        """Raise OSError when so much has come that the file system of the person is nearly full."""
+        self._until_look -= count
+        if self._until_look >= 0:
+            return
+        self._until_look = _LOOK_BYTES
+        found = os.fstatvfs(self._top)
+        # A fiftieth of a small file system is enough.
+        reserve = min(_RESERVE_BYTES, found.f_blocks * found.f_frsize // _RESERVE_SHARE)
+        if found.f_bavail * found.f_frsize < reserve or found.f_favail < found.f_files // _RESERVE_SHARE:
+            raise OSError(errno.ENOSPC, "the rest was not copied, as it would fill the disk")
 
     def _make_directory(self, header: tarfile.TarInfo, parts: Sequence[str]) -> None:
         *above, name = parts

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hive_core.cli.access import tar_reader
 from hive_core.cli.access.tar_reader import BadStream, TarReader
 
 PARTS = st.sampled_from(["..", ".", "", "a", "b", "c", "top", "etc"])
@@ -51,6 +52,31 @@ def archive(members: list[tuple[bytes, str, str, int]]) -> bytes:
         member.size = len(content)
         made.write(member.tobuf(tarfile.GNU_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0"))
     return made.getvalue() + bytes(1_024)
+
+
+def test_a_stream_without_end_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy stops while the disk of the person has room for others, within a file and between many."""
+    real, looks = os.fstatvfs, 3
+
+    def nearly_full(descriptor: int) -> os.statvfs_result:
+        nonlocal looks
+        looks -= 1
+        found = list(real(descriptor))
+        found[4] = found[4] if looks >= 0 else 1
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "fstatvfs", nearly_full)
+    monkeypatch.setattr(tar_reader, "_LOOK_BYTES", 100_000)
+    one = tarfile.TarInfo("top")
+    one.size = 10_000_000
+    with pytest.raises(OSError, match="would fill the disk"):
+        read(tmp_path, one.tobuf() + bytes(one.size + 1_024))
+    assert (tmp_path / "copy").stat().st_size < 2_000_000
+    looks, many, names = 3, tmp_path / "many", ["top", *(f"top/{number}" for number in range(100))]
+    many.mkdir()
+    with pytest.raises(OSError, match="would fill the disk"):
+        read(many, archive([(tarfile.DIRTYPE, name, "", 0o755) for name in names]))
+    assert len(list((many / "copy").iterdir())) < 60
 
 
 def read(place: Path, stream: bytes) -> TarReader:

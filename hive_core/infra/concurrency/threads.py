@@ -41,8 +41,8 @@ LOGS = Threads("logs", 4)
 CREDENTIALS = Threads("credentials", 2)
 """Encryption of credentials and their files. Every call is short."""
 CHECKS = Threads("checks", 2)
-"""Files for checks of proposed work, written and removed."""
+"""Files for checks of proposed work, written, measured and removed, of which there may be very many."""
 MEASURES = Threads("measures", 2)
-"""What checks of proposed work use, which is measured while the files of others are written."""
+"""Memory and tasks of checks of proposed work. Every call is short, so that none grows unseen."""
 REPOSITORIES = Threads("repositories", 6)
 """Mirrors of the operator's repositories. Callers limit the number of transfers."""

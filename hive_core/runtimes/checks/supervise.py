@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hive_core.infra.concurrency.tasks import shield_to_completion
-from hive_core.infra.concurrency.threads import MEASURES
+from hive_core.infra.concurrency.threads import CHECKS, Threads
 from hive_core.infra.processes import LineCutter, readable
 from hive_core.runtimes.checks.disk_use import DEEPEST, NestedTooDeep, free_space, used_bytes
 from hive_core.runtimes.checks.order import CheckRun, CheckStopped
@@ -153,11 +153,11 @@ async def _watch_disk(run: CheckRun, counted: Sequence[Path], deleted: Callable[
         if free.available < free.reserve:
             raise CheckStopped(f"the disk of the hive has less than {free.reserve // MIB:,} MiB left")
 
-    await watch(check, ended, _DISK_SECONDS)
+    await watch(check, ended, _DISK_SECONDS, CHECKS)
 
 
-async def watch(check: Callable[[], None], ended: asyncio.Event, seconds: float) -> None:
-    """Call `check` in a thread every `seconds` until the event is set; less often if it takes long."""
+async def watch(check: Callable[[], None], ended: asyncio.Event, seconds: float, threads: Threads) -> None:
+    """Call `check` in one of `threads` every `seconds` until the event is set; less often if it takes long."""
     loop = asyncio.get_running_loop()
     pause = seconds
     while not ended.is_set():
@@ -167,5 +167,5 @@ async def watch(check: Callable[[], None], ended: asyncio.Event, seconds: float)
                 return
         started = loop.time()
         # To its end, as it uses descriptors that are closed when the check has ended.
-        await shield_to_completion(MEASURES.run(check))
+        await shield_to_completion(threads.run(check))
         pause = max(seconds, _PAUSE_FACTOR * (loop.time() - started))

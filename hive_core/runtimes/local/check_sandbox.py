@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
+from hive_core.infra.concurrency.threads import MEASURES
 from hive_core.infra.processes import Command, describe_exit, spawn
 from hive_core.runtimes.agent_environment import DEPLOYED, SEARCH_PATH
 from hive_core.runtimes.bubblewrap import CONFINING, Host
@@ -151,7 +152,9 @@ class _RunningCheck:
         self._child.close()
 
     def watches(self, ended: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
-        return [] if self._processes is None else [watch(self._measure, ended, _MEASURE_SECONDS)]
+        # The second is always quick, whatever the check does to delay the first.
+        checks = [] if self._processes is None else [self._measure, _check_reserve]
+        return [watch(check, ended, _MEASURE_SECONDS, MEASURES) for check in checks]
 
     def _measure(self) -> None:
         assert self._processes is not None
@@ -167,6 +170,9 @@ class _RunningCheck:
             raise CheckStopped(f"it used more than {limits.memory // MIB:,} MiB of memory")
         if used.hidden:
             raise CheckStopped("it had a process that hides which files it has open")
-        free = free_memory()
-        if free.available < free.reserve:
-            raise CheckStopped(f"the machine has less than {free.reserve // MIB:,} MiB of memory left")
+
+
+def _check_reserve() -> None:
+    free = free_memory()
+    if free.available < free.reserve:
+        raise CheckStopped(f"the machine has less than {free.reserve // MIB:,} MiB of memory left")

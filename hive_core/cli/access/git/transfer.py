@@ -92,14 +92,16 @@ class Transfer:
         """Return the names of the agent's branches, and what has come after their list."""
         most = self._limits.branches
         text = b"\n"
-        while b"\n\n" not in text:
+        while True:
+            names, end, rest = text.partition(b"\n\n")
+            branches = names.split(b"\n")[1:]
+            if len(branches) > most or len(names) > most * _NAME_BYTES:
+                raise too_much(self._agent, f"has more than {most:,} branches")
+            if end:
+                break
             if not (data := self._stream.read(_CHUNK)):
                 raise self._refused()
             text += data
-            if text.count(b"\n") > most + 1 or len(text) > most * _NAME_BYTES + _CHUNK:
-                raise too_much(self._agent, f"has more than {most:,} branches")
-        names, _, rest = text.partition(b"\n\n")
-        branches = names.split(b"\n")[1:]
         # A pattern would stand for any number of them.
         if not all(map(_BRANCH.fullmatch, branches)):
             raise Failure("cannot_fetch", f"{self._agent} names branches that git does not know", hint=_LOOK)

@@ -201,6 +201,15 @@ def test_an_agent_that_never_ends_is_refused(scene: Scene) -> None:
     assert scene.fetch() == 0
 
 
+def test_many_branches_are_fetched(scene: Scene) -> None:
+    """As many branches as are taken come at once, though git of the agent lists them once more by itself."""
+    head = git(scene.theirs, "rev-parse", "HEAD")
+    feed = "".join(f"create refs/heads/b{number:03} {head}\n" for number in range(700))
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=scene.theirs, input=feed, text=True, check=True)
+    assert scene.fetch() == 0
+    assert len(scene.refs()) == 701
+
+
 def test_branches_without_end_are_refused(scene: Scene) -> None:
     """An agent with more branches than are taken is refused, and one that names a pattern instead of a branch."""
     git(scene.theirs, "branch", "second")

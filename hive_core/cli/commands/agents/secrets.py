@@ -89,11 +89,15 @@ def set_secret(socket: str | None, name: str, secret_name: str, as_json: bool) -
       hive-c0re secret set ada NPM_TOKEN
     """
     value = base64.b64encode(_read_value(f"{secret_name} for {name}")).decode()
-    answer = Client(socket).post(agent_path(name, "secrets"), {"name": secret_name, "value": value})
+    client = Client(socket)
+    answer = client.post(agent_path(name, "secrets"), {"name": secret_name, "value": value})
     if as_json:
         print_json(answer)
         return
     click.echo(f"{name} has {escaped_line(secret_name)}")
+    if secret_name not in client.get(agent_path(name, "secrets"))["in_turns"]:
+        where = f"/run/hive/secrets/{escaped_line(secret_name)}"
+        click.echo(f'it is a file there, {where}; "secrets" in its agent.toml makes it a variable, too', err=True)
 
 
 @click.command("remove")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from hive_core.cli.arguments import complete_agents, complete_repositories, json_option, print_json
 from hive_core.cli.client import Client, work_path
-from hive_core.cli.commands.steering.turn_view import entry_lines, follow_agent
+from hive_core.cli.commands.steering.turn_view import Happening, entries_of, entry_lines, follow_agent
 from hive_core.cli.commands.steering.wish import Wish, follow_wish
 from hive_core.cli.commands.work.proposals import file_line
 from hive_core.cli.commands.work.repositories import repository_path
@@ -53,7 +54,7 @@ def run(socket: str | None, repo: str, wish: str, agent: str | None, backend: st
     asked = int(client.post("/v1/messages", {"to": name, "body": wish})["id"])
     if not as_json:
         click.echo(f"{name} has your wish (message {asked})", err=True)
-        threading.Thread(target=_show_turn, args=(socket, name), daemon=True).start()
+        threading.Thread(target=_show_turn, args=(socket, name, asked), daemon=True).start()
     done = follow_wish(client, Wish(name, repo, asked, before), lambda text: click.echo(text, err=True))
     answer = client.get(work_path(repo, int(done["number"])))
     if as_json:
@@ -115,15 +116,24 @@ def _newest(client: Client, repo: str) -> int:
     return int(found[0]["number"]) if found else 0
 
 
-def _show_turn(socket: str | None, name: str) -> None:
-    """Print what the agent's model says and does, until the program ends."""
+def _show_turn(socket: str | None, name: str, asked: int) -> None:
+    """Print what the agent's model says and does about the message `asked` and later, until the program ends."""
     try:
         for happening in follow_agent(Client(socket), name, patient=False):
-            if happening.kind == "entry" and happening.data.get("kind") in _SHOWN:
-                for line in entry_lines(happening.data, "normal", width()):
+            for entry in _entries_since(asked, happening):
+                for line in entry_lines(entry, "normal", width()):
                     click.echo(line, err=True)
     except Failure as failure:
         click.echo(f"{failure.message}: what {name} does is not shown", err=True)
+
+
+def _entries_since(asked: int, happening: Happening) -> list[Mapping[str, Any]]:
+    """Return the entries to show. A stream begins with the newest turn, which may be one before the message."""
+    entries = entries_of(happening)
+    if happening.kind == "now":
+        numbers = [entry.get("id") for entry in entries if entry.get("kind") == "message"]
+        entries = entries if asked in numbers else []
+    return [entry for entry in entries if entry.get("kind") in _SHOWN]
 
 
 def _report(answer: Answer) -> None:

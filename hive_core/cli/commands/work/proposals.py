@@ -11,7 +11,15 @@ import click
 from hive_core.cli.arguments import complete_repositories, json_option, pager_option, print_json
 from hive_core.cli.client import Client, work_path
 from hive_core.cli.commands.gate.proposals import coloured
-from hive_core.cli.commands.work.work_names import Answer, decider_of, parse_work, state_word, work_argument, work_name
+from hive_core.cli.commands.work.work_names import (
+    Answer,
+    coloured_word,
+    decider_of,
+    parse_work,
+    state_word,
+    work_argument,
+    work_name,
+)
 from hive_core.cli.lazy import Lazy, LazyGroup
 from hive_core.cli.output import Column, ago, coloured_state, dim, now, page, render, width
 from hive_core.cli.waiting import follow_log
@@ -43,7 +51,7 @@ def work() -> None:
 
 COLUMNS = (
     Column("WORK", 9),
-    Column("STATE", 8, style=coloured_state),
+    Column("STATE", 8, style=coloured_word),
     Column("WAITS FOR", 7),
     Column("BY", 4),
     Column("SUBMITTED", 3),
@@ -89,7 +97,7 @@ def list_work(socket: str | None, repo: str | None, state: str, limit: int, offs
     rows = [
         [
             work_name(item),
-            escaped_line(str(item.get("state"))),
+            state_word(str(item.get("state"))),
             decider_of(item) or "-",
             escaped_line(str(item.get("by"))),
             ago(item.get("created_at"), present),

@@ -137,7 +137,8 @@ def add(socket: str | None, /, name: str, source: str, as_json: bool, **options:
         print_json(answer)
         return
     report_fetch(answer)
-    click.echo(f'agents get it with repos = ["{name}"] in their agent.toml', err=True)
+    click.echo(f'give an agent a wish for it: hive-c0re run {name} "..."', err=True)
+    click.echo(f"or make one that has it: hive-c0re spawn NAME --repo {name}", err=True)
 
 
 @click.command("set")

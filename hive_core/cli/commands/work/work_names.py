@@ -13,6 +13,7 @@ from hive_core.text import escaped_line, shown
 Answer = dict[str, Any]
 _LARGEST = 2**63 - 1
 _WORDS = {"proposal": "submitted", "building": "checking", "built": "checked", "deployed": "landed"}
+_STATES = {word: state for state, word in _WORDS.items()}
 
 work_argument = click.argument("name", metavar="REPO/NUMBER", shell_complete=complete_work)
 """Argument REPO/NUMBER: work, for `parse_work`."""
@@ -29,6 +30,11 @@ def parse_work(name: str) -> tuple[str, int]:
 def state_word(state: str) -> str:
     """Return a state in the words of the commands."""
     return escaped_line(_WORDS.get(state, state))
+
+
+def coloured_word(word: str, padded: str) -> str:
+    """Colour a state in the words of the commands, as `coloured_state` does."""
+    return coloured_state(_STATES.get(word, word), padded)
 
 
 def standing(answer: Answer) -> str:

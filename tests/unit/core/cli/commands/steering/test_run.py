@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_core.cli.commands.steering.run import _free_name
+from hive_core.cli.commands.steering.run import _entries_since, _free_name
+from hive_core.cli.commands.steering.turn_view import Happening
 from hive_core.cli.errors import Failure
 from hive_core.protocol import SendRequest, SpawnRequest
 from hive_core.protocol.names import REPOSITORY_PATTERN, is_agent_name
@@ -107,3 +108,13 @@ async def test_a_name_that_was_taken_meanwhile(hive: Program, daemon: FakeHost) 
     ended = await hive.run("run", "web", "Mend it.", "--json")
     assert (ended.code, ended.out) == (1, "")
     assert ended.error["code"] == "agent_exists" and sent(daemon) == []
+
+
+def test_the_beginning_of_the_turn_is_shown() -> None:
+    """What the agent did before it was watched is shown, if it is about this wish; an earlier turn is not."""
+    text = {"kind": "text", "text": "I look."}
+    latest = {"latest": {"entries": [{"kind": "message", "id": 7}, {"kind": "usage"}, text]}}
+    assert _entries_since(7, Happening("now", latest)) == [text]
+    assert _entries_since(8, Happening("now", latest)) == []
+    assert _entries_since(8, Happening("entry", text)) == [text]
+    assert _entries_since(7, Happening("state", {"state": "idle"})) == []

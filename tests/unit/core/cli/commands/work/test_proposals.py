@@ -38,6 +38,7 @@ async def test_list(hive: Program, daemon: FakeHost) -> None:
     header, first, second = ended.out.splitlines()
     assert header.split() == ["WORK", "STATE", "WAITS", "FOR", "BY", "SUBMITTED", "TITLE"]
     assert first.startswith("web/3") and "the manager" in first and "\\x1b[2J" in first
+    assert first.split()[1] == "checked"
     assert second.split()[:3] == ["web/2", "failed", "-"]
 
 

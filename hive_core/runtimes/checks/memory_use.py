@@ -51,17 +51,17 @@ class SandboxProcesses:
         """Close the descriptor; no measurement may be in progress."""
         os.close(self._proc)
 
+    def count(self) -> int:
+        """Return the number of processes, 0 if all have ended. Blocks shortly."""
+        return len(self._numbers())
+
     def measure(self, most_memory: int, most_tasks: int) -> SandboxUse:
         """Measure all processes. Blocks. Only tasks are counted beyond `most_tasks`. Raises TooManyOpenFiles.
 
         Pages of files on disks are left out. Memory that processes share counts once; the time that this takes to find
         out is spent only if it decides on `most_memory`.
         """
-        try:
-            names = os.listdir(self._proc)  # noqa: PTH208 - a descriptor
-            numbers = [name for name in names if name.isdecimal()]
-        except OSError:
-            return SandboxUse()  # It has ended.
+        numbers = self._numbers()
         if len(numbers) > most_tasks:
             return SandboxUse(tasks=len(numbers))
         own, tasks, shared = 0, 0, dict[str, int]()
@@ -104,6 +104,13 @@ class SandboxProcesses:
                     pages = int(rest.split()[0])
                 elif key == b"Swap":
                     yield inode, pages, int(rest.split()[0])
+
+    def _numbers(self) -> list[str]:
+        try:
+            names = os.listdir(self._proc)  # noqa: PTH208 - a descriptor
+        except OSError:
+            return []  # All have ended.
+        return [name for name in names if name.isdecimal()]
 
     def _fields(self, number: str) -> dict[bytes, int]:
         """Return the numbers in the status of a process: kilobytes, or a count; none if it has ended."""

@@ -14,14 +14,15 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hive_core.errors import HiveError
-from hive_core.infra.concurrency.threads import MEASURES
-from hive_core.infra.processes import Command, describe_exit, spawn
+from hive_core.infra.concurrency.threads import MEASURES, TASK_COUNTS
+from hive_core.infra.processes import Command, describe_exit, has_ended, spawn
 from hive_core.runtimes.agent_environment import DEPLOYED, SEARCH_PATH
 from hive_core.runtimes.bubblewrap import CONFINING, Host
 from hive_core.runtimes.checks.memory_use import SandboxProcesses, free_memory
@@ -32,6 +33,10 @@ from hive_core.runtimes.launcher import SandboxedProcess
 
 _FILES = 4_096
 _MEASURE_SECONDS = 0.1
+_COUNT_SECONDS = 0.02
+"""A fork bomb of one process has become hundreds in this time."""
+_FIRST = -20
+"""The niceness of a process that is to end before any other runs."""
 _NICE = 10
 _OOM_SCORE = "500"
 """As the units of the nixos runtime have it."""
@@ -131,11 +136,14 @@ class _RunningCheck:
         self._limits = run.limits
         self._ended = False
         self._processes: SandboxProcesses | None = None
+        self._init: int | None = None
+        """The first process of the sandbox, with which all others end, as a pidfd."""
         self.deleted = 0
         """Bytes on the disk, at the last measurement, in files that are deleted and open."""
         if child.init is not None:
             with suppress(FileNotFoundError, ProcessLookupError):  # It has ended.
                 self._processes = SandboxProcesses(child.init)
+                self._init = os.pidfd_open(child.init)
         self.output = child.output
 
     async def wait(self) -> str:
@@ -149,12 +157,38 @@ class _RunningCheck:
             await self._child.wait()
         if self._processes is not None:
             self._processes.close()
+        if self._init is not None:
+            os.close(self._init)
         self._child.close()
 
     def watches(self, ended: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
-        # The second is always quick, whatever the check does to delay the first.
-        checks = [] if self._processes is None else [self._measure, _check_reserve]
-        return [watch(check, ended, _MEASURE_SECONDS, MEASURES) for check in checks]
+        if self._processes is None:
+            return []
+        # The others are always quick, whatever the check does to delay the first.
+        return [
+            watch(self._measure, ended, _MEASURE_SECONDS, MEASURES),
+            watch(_check_reserve, ended, _MEASURE_SECONDS, MEASURES),
+            watch(self._count_tasks, ended, _COUNT_SECONDS, TASK_COUNTS),
+        ]
+
+    def _count_tasks(self) -> None:
+        assert self._processes is not None
+        if self._processes.count() > self._limits.tasks:
+            self._kill_at_once()
+            raise self._too_many_tasks()
+
+    def _too_many_tasks(self) -> CheckStopped:
+        return CheckStopped(f"it had more than {self._limits.tasks:,} tasks")
+
+    def _kill_at_once(self) -> None:
+        """Kill all processes before the event loop gets a turn, for which these may leave no processor."""
+        if self._init is None or self._child.init is None:
+            return
+        with suppress(OSError):
+            signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            if not has_ended(self._init):
+                # It has to run once more to end the others, and would wait for its turn among all of them.
+                os.setpriority(os.PRIO_PROCESS, self._child.init, _FIRST)
 
     def _measure(self) -> None:
         assert self._processes is not None
@@ -165,7 +199,7 @@ class _RunningCheck:
             raise CheckStopped(f"it had more than {MOST_OPEN:,} files open") from None
         self.deleted = used.deleted
         if used.tasks > limits.tasks:
-            raise CheckStopped(f"it had more than {limits.tasks:,} tasks")
+            raise self._too_many_tasks()
         if used.memory > limits.memory:
             raise CheckStopped(f"it used more than {limits.memory // MIB:,} MiB of memory")
         if used.hidden:

@@ -50,6 +50,8 @@ needs_limits = pytest.mark.skipif(
     reason="limits cannot be tried: this host's control groups have no controllers (systemd since 258 wants version 2, "
     "and on this machine they belong to version 1)",
 )
+KEEPS_DESCRIPTORS = 254
+"""The release of systemd since which a service finds its descriptors again after `systemctl restart`."""
 PATIENCE = 60.0
 """Seconds for what takes one or two on a machine with nothing else to do."""
 
@@ -58,6 +60,11 @@ def thorough_but(values: Iterable[str], *daily: str) -> list[Any]:
     """Return parameters with these values, of which all but the `daily` ones are left to the thorough tests."""
     assert {*daily} <= {*values}
     return [value if value in daily else pytest.param(value, marks=pytest.mark.thorough) for value in values]
+
+
+def systemd_release() -> int:
+    """The release of this host's systemd."""
+    return int(call("systemctl", "--version").split()[1])
 
 
 def call(*command: str, check: bool = True) -> str:

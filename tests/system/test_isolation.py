@@ -216,7 +216,8 @@ how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC)
 found = libc.syscall(437, -100, b"/", ctypes.byref(how), ctypes.sizeof(how))
 sys.exit(errno.errorcode[ctypes.get_errno()] if found < 0 else 0)
 """
-NOT_HARDENING = ("Exec", "Environment", "Type", "Notify", "Restart", "Watchdog", "Timeout", "Runtime", "State", "Cache", "FileDescriptor")
+_OTHER = "Exec Environment Type Notify Restart Watchdog Timeout Runtime State Cache FileDescriptor"
+NOT_HARDENING = tuple(_OTHER.split())
 
 
 async def test_the_daemons_unit_leaves_bubblewrap_what_it_calls(hive: HostHive) -> None:

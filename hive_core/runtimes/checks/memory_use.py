@@ -64,21 +64,28 @@ class SandboxProcesses:
         numbers = self._numbers()
         if len(numbers) > most_tasks:
             return SandboxUse(tasks=len(numbers))
-        own, tasks, shared = 0, 0, dict[str, int]()
+        tasks, swapped, own, shared = 0, 0, dict[str, int](), dict[str, int]()
         for number in numbers:
-            fields = self._fields(number)
-            own += fields.get(b"RssAnon", 0) + fields.get(b"VmSwap", 0)
+            fields = self._fields(f"{number}/status")
+            own[number] = fields.get(b"RssAnon", 0)
+            swapped += fields.get(b"VmSwap", 0)
             tasks += fields.get(b"Threads", 0)
             if pages := fields.get(b"RssShmem", 0):
                 shared[number] = pages
         unnamed = find_unnamed(self._proc, numbers)
-        memory = own * 1024 + sum(shared.values()) * 1024 + sum(unnamed.in_memory.values())
+        pages = swapped + sum(own.values()) + sum(shared.values())
+        memory = pages * 1024 + sum(unnamed.in_memory.values())
         if memory > most_memory:
-            memory = own * 1024 + self._shared(list(shared), unnamed.in_memory)
+            pages = swapped + sum(self._share(number, pages) for number, pages in own.items())
+            memory = pages * 1024 + self._shared(list(shared), unnamed.in_memory)
         # A process that is just being replaced by another program may be hidden for a moment.
         hidden = bool(unnamed.hidden & self._hidden)
         self._hidden = unnamed.hidden
         return SandboxUse(memory, tasks, unnamed.on_disk, hidden)
+
+    def _share(self, number: str, most: int) -> int:
+        """Return the kilobytes that a process has of its own, with its share of what forks have in common."""
+        return min(most, self._fields(f"{number}/smaps_rollup").get(b"Pss_Anon", most))
 
     def _shared(self, numbers: Sequence[str], opened: Mapping[int, int]) -> int:
         """Return the bytes of memory with an inode: of what is open all, and of the rest what is mapped."""
@@ -112,10 +119,10 @@ class SandboxProcesses:
             return []  # All have ended.
         return [name for name in names if name.isdecimal()]
 
-    def _fields(self, number: str) -> dict[bytes, int]:
-        """Return the numbers in the status of a process: kilobytes, or a count; none if it has ended."""
-        lines = self._read(f"{number}/status", _MOST_READ).split(b"\n")
-        # The name of a process is in the first line, with newlines escaped.
+    def _fields(self, name: str) -> dict[bytes, int]:
+        """Return the numbers in a file about a process: kilobytes, or a count; none if it has ended."""
+        lines = self._read(name, _MOST_READ).split(b"\n")
+        # The name of a process may be in the first line, with newlines escaped.
         pairs = [line.partition(b":") for line in lines[1:]]
         return {key: int(words[0]) for key, _, rest in pairs if (words := rest.split()) and words[0].isdigit()}
 

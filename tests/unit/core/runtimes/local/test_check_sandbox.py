@@ -196,9 +196,10 @@ time.sleep(60)
 
 
 async def test_memory_that_processes_share_counts_once(checks: Checks) -> None:
-    """Processes that have the same memory mapped and open pass, though the sum of what each has is over the limit."""
+    """Processes with the same memory mapped, open or from before a fork pass, though their sum is over the limit."""
     script = """
 import mmap, os, time
+kept = bytearray(30 << 20)
 file = os.memfd_create("x")
 os.write(file, bytes(40 << 20))
 memory = mmap.mmap(file, 40 << 20)

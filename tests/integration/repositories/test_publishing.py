@@ -156,9 +156,6 @@ async def test_a_squashed_pull_request_is_followed(scene: Scene) -> None:
     waiting = await repositories.fetch("web")
     assert (waiting.state, waiting.commit) == ("diverged", scene.commit)
     assert f"when the pull request of web/3 is merged: {link}" in repositories.record("web").facts.advice
-    # Upstream says that it has merged it with a commit that the branch has not got yet.
-    scene.forge.merge(7, "d" * 40, scene.commit)
-    assert (await repositories.fetch("web")).commit == scene.commit
     squash = scene.upstream.commit("landed, as one commit")
     scene.forge.merge(7, squash, scene.commit)
     followed = await repositories.fetch("web")
@@ -171,8 +168,9 @@ async def test_a_squashed_pull_request_is_followed(scene: Scene) -> None:
     assert (json.loads(detail)["merged"], json.loads(detail)["before"]) == ("web/3", scene.commit)
 
 
+@pytest.mark.thorough
 async def test_a_branch_of_another_kind_is_not_followed(scene: Scene) -> None:
-    """Without a pull request of the very commit that the branch is at, or without an answer, it stays where it is."""
+    """Without an answer, the commit of the merge, or a pull request of what the branch is at, it stays where it is."""
     repositories, mirror = scene.hive.repositories, scene.hive.repositories.mirror("web")
     git(mirror, "update-ref", "refs/heads/main", scene.commit)
     work = LandedTip(scene.publisher, Landed(landed=scene.commit, link=await scene.publish()))
@@ -182,6 +180,10 @@ async def test_a_branch_of_another_kind_is_not_followed(scene: Scene) -> None:
     scene.forge.faults = [0, 500]
     assert (await repositories.fetch("web")).state == "diverged"
     scene.forge.faults = []
+    # Upstream says that it has merged it with a commit that its branch has not got yet.
+    scene.forge.merge(7, "d" * 40)
+    assert (await repositories.fetch("web")).commit == scene.commit
+    scene.forge.merge(7, squash)
     later = git(mirror, "commit-tree", "-p", scene.commit, "-m", "later", f"{scene.commit}^{{tree}}")
     git(mirror, "update-ref", "refs/heads/main", later)
     result = await repositories.fetch("web")

@@ -139,7 +139,7 @@ class CoreClient(CoreConnection):
         """List the work that this agent may see."""
         return await self.call("GET", "/v1/work", protocol.WorkList, query=_values(query))
 
-    async def work(self, repo: str, number: int, query: protocol.WorkQuery) -> protocol.WorkDetail:
+    async def work(self, repo: str, number: int, query: protocol.ProposalQuery) -> protocol.WorkDetail:
         """Get work with everything that a decision needs; waits for a change if `query` says so."""
         path = _work(repo, number)
         return await self.call("GET", path, protocol.WorkDetail, query=_values(query), waits=query.wait_seconds)

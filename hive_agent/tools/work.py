@@ -17,13 +17,13 @@ from hive_core.protocol import (
     CommentOnWork,
     CommitId,
     DenyWork,
+    ProposalQuery,
     ProposalState,
     SubmitWork,
     WithdrawWork,
     WorkComment,
     WorkDetail,
     WorkProposal,
-    WorkQuery,
     WorksQuery,
 )
 from hive_core.text import Quoted, escape_unprintable
@@ -100,7 +100,7 @@ def _add_review(server: MCPServer[None], client: CoreClient) -> None:
     async def show_work(repo: Repo, number: Number) -> str:
         """Show work that you submitted or review: description, checks, comments, files, diff."""
         with as_tool_errors():
-            found = await client.work(repo, number, WorkQuery())
+            found = await client.work(repo, number, ProposalQuery())
         return work_detail(found)
 
     @server.tool(structured_output=False)

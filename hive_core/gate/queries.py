@@ -20,6 +20,7 @@ from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.subject.logs import ProposalLogs
+from hive_core.gate.subject.results import is_pruned, read_results
 from hive_core.infra.concurrency.shared_results import SharedResults
 from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.database.database import to_datetime
@@ -58,22 +59,6 @@ def _size(contents: _Contents) -> int:
     """Return about the memory that the contents take up."""
     texts = (contents.diff.text, *contents.results.settings, *contents.results.closure_changes)
     return 1_000 + 500 * len(contents.diff.files) + sum(len(text) + 50 for text in texts)
-
-
-def _build_results(repository: Repository, row: ProposalRow) -> ProposalTag:
-    """Return the data of the tag `built/N`, or of `failed/N` if the build failed; without both that of the row."""
-    if row.state not in (State.PROPOSAL, State.BUILDING):
-        for tag in repository.read_tags([f"built/{row.number}", f"failed/{row.number}"]):
-            return tag_message.parse_message(tag.message)
-    return row.tag(row.state)
-
-
-def _is_pruned(repository: Repository, row: ProposalRow) -> bool:
-    """Return True if the files of an ended proposal were removed."""
-    if row.open or row.state is State.DEPLOYED:
-        return False
-    tags = repository.read_tags([f"{row.state}/{row.number}"])
-    return any(tag_message.parse_message(tag.message).pruned is not None for tag in tags)
 
 
 class ProposalQueries:
@@ -169,10 +154,11 @@ class ProposalQueries:
         """Read what the tags say of the build, and compare the files."""
 
         def read(repository: Repository) -> _Contents:
-            diff, pruned = ShownDiff(), _is_pruned(repository, row)
+            diff, pruned = ShownDiff(), is_pruned(repository, row, tag_message.parse_message)
             if row.kind != "destroy" and not pruned:
                 diff = shown_diff(repository, row, row.commit, _SHOWN_DIFF)
-            return _Contents(_build_results(repository, row), diff, pruned)
+            results = read_results(repository, row, tag_message.parse_message) or row.tag(row.state)
+            return _Contents(results, diff, pruned)
 
         return await self._from_repository(row, read)
 

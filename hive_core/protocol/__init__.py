@@ -185,7 +185,6 @@ if TYPE_CHECKING:
         WorkFile,
         WorkList,
         WorkProposal,
-        WorkQuery,
         WorksQuery,
     )
     from hive_core.protocol.work.repositories import (
@@ -408,7 +407,6 @@ __all__ = [
     "WorkFile",
     "WorkList",
     "WorkProposal",
-    "WorkQuery",
     "WorksQuery",
     "WrongField",
     "memory_bytes",

@@ -224,7 +224,10 @@ class ProposalsQuery(Query):
 
 
 class ProposalQuery(Query):
-    """One proposal; with `unlike` wait up to `wait_seconds` until its state is another one than that."""
+    """One proposal, of a configuration or of work.
+
+    With `unlike`, wait up to `wait_seconds` until its state is another one than that.
+    """
 
     unlike: ProposalState | None = None
     wait_seconds: WaitSeconds = 0.0

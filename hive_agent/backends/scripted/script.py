@@ -191,7 +191,7 @@ class ScriptGate:
             await self._client.deny(subject, int(number), protocol.DenyRequest(expect=shown.state, note=note))
 
     async def _decide_on_work(self, decide: ScriptDecision, repo: str, number: int, note: str) -> None:
-        shown = await self._client.work(repo, number, protocol.WorkQuery())
+        shown = await self._client.work(repo, number, protocol.ProposalQuery())
         if shown.state in _DECIDED:
             log.info("%s/%d is %s already", repo, number, shown.state)
         elif decide.decision == "approve":

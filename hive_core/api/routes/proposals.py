@@ -143,12 +143,16 @@ def index_maintenance(gate: Gate, work_gate: WorkGate) -> list[Endpoint]:
     async def reindex(_: ApiCall) -> ReindexAnswer:
         work = asyncio.ensure_future(work_gate.maintenance.reindex())
         try:
-            answer = await gate.maintenance.reindex()
+            done = await gate.maintenance.reindex()
         finally:
             await asyncio.wait([work])  # A damaged repository of the one kind does not keep the other from its index.
-        done = work.result()
-        return answer.model_copy(
-            update={"repositories": done.repositories, "work": done.work, "changed": answer.changed + done.changed}
+        of_work = work.result()
+        return ReindexAnswer(
+            agents=done.subjects,
+            proposals=done.proposals,
+            repositories=of_work.subjects,
+            work=of_work.proposals,
+            changed=done.changed + of_work.changed,
         )
 
     summary = "Rebuild the index of proposals and of work from the tags"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hive_core.errors import HiveError, conflict, not_found
+from hive_core.errors import conflict, not_found
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext, as_request, new_proposal, unknown_proposal
 from hive_core.gate.pipeline.deploy import DeployStep
@@ -13,6 +13,7 @@ from hive_core.gate.records import compared, index
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import ENDORSED, State
 from hive_core.gate.records.transitions import Transition
+from hive_core.gate.subject.decision import check_can_be_withdrawn, check_expected
 from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
@@ -79,8 +80,7 @@ class Decisions:
 
     async def take_back(self, row: ProposalRow, why: str, principal: Principal) -> ProposalRow:
         """Withdraw a proposal in the name of any party. The caller must hold the agent's lock. Raises `stale_state`."""
-        if row.state not in (State.PROPOSAL, State.BUILT):
-            raise _stale(row, "withdrawn while it is so", "wait until it is built" if row.open else "it is ended")
+        check_can_be_withdrawn(row, f"{row.agent}/{row.number}", done="built")
         data = row.tag(State.WITHDRAWN, outcome=why, waits_for=None)
         (row,) = await self._context.transition_log.record(row.agent, [Transition(data, row.commit, principal)])
         return row
@@ -126,16 +126,9 @@ class Decisions:
         decision = policy.decision_request(row.kind, row.by, row.agent, has_manager=self._context.has_manager)
         # Without approvals a late decision is refused as `stale_state`, not because nobody is asked any more.
         given = policy.approvals_given(row.approvals) if row.state is State.BUILT else []
-        may(self._context.settings.approval, decision, given, principal, f"{row.agent}/{row.number}")
-        if request.commit not in (None, row.commit):
-            why = (
-                f"{row.agent}/{row.number} is about commit {row.commit}, not {request.commit}, as this decision expects"
-            )
-            raise conflict("other_commit", why, "look at it again before you decide: another one may have its number")
-        if row.state.value != request.expect:
-            raise _stale(row, f"{request.expect}, as this decision expects", "look at it again before you decide")
-        if row.state is not State.BUILT:
-            raise _stale(row, "ready for a decision", "only what is built can be decided on")
+        name = f"{row.agent}/{row.number}"
+        may(self._context.settings.approval, decision, given, principal, name)
+        check_expected(row, name, request.expect, request.commit, done="built")
         return decision
 
     async def _older(self, agent: str, number: int | None, now: ProposalRow | None) -> ProposalRow:
@@ -151,7 +144,3 @@ class Decisions:
             what = "earlier deployment" if number is None else f"deployment {number}"
             raise not_found("unknown_deployment", f"{agent} has no {what}", f"hive-c0re history {agent} shows those")
         return found
-
-
-def _stale(row: ProposalRow, what: str, hint: str) -> HiveError:
-    return conflict("stale_state", f"{row.agent}/{row.number} is {row.state}, not {what}", hint)

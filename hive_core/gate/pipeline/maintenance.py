@@ -2,92 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from functools import partial
 
-import structlog
-
 from hive_core.errors import HiveError
 from hive_core.gate import policy
-from hive_core.gate.context import GateContext, as_request
+from hive_core.gate.context import GateContext
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index
 from hive_core.gate.records.audited_tags import AuditedTags, compare
+from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import IllegalHistory, State
-from hive_core.gate.records.transitions import seconds
-from hive_core.infra.concurrency.threads import GATE, READS
+from hive_core.gate.subject.maintenance import SubjectIndex, SubjectMaintenance
+from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.database import audit
 from hive_core.infra.git.repository import Repository
-from hive_core.protocol import AuditVerification, ReindexAnswer
+from hive_core.protocol import AuditVerification
 
-_log = structlog.get_logger(__name__)
+_INDEX = SubjectIndex(
+    repository="applied repository",
+    subject_of=lambda row: row.agent,
+    of_subject=index.of_agent,
+    replace_all=index.replace_all,
+    delete_rows=index.delete_rows,
+    subjects=index.agents,
+    expired=index.expired,
+    read=index.rows_of_repository,
+)
 
 
-_LONGEST_PAUSE = 600.0
-
-
-class Maintenance:
-    """Expires proposals and rebuilds the index."""
+class Maintenance(SubjectMaintenance[ProposalRow]):
+    """Expires proposals of configurations, and rebuilds their index."""
 
     def __init__(self, context: GateContext, decisions: Decisions) -> None:
-        self._context = context
+        super().__init__(context, context.database, _INDEX, days=context.settings.proposal_days)
+        self._gate = context
         self._decisions = decisions
 
-    async def expire(self) -> None:
-        """Withdraw proposals on which nobody has decided in time, until cancelled."""
-        pause = min(_LONGEST_PAUSE, self._context.settings.proposal_days * 86_400 / 4)
-        while True:
-            await asyncio.sleep(pause)
-            for row in await self._context.database.read(lambda db: index.expired(db, seconds() * 1_000)):
-                try:
-                    await self._expire(row)
-                except (HiveError, OSError) as error:
-                    _log.error("proposal not expired", agent=row.agent, number=row.number, error=str(error))
+    def list_repositories(self) -> set[str]:
+        return index.agents_with_repository(self._gate.layout.applied)
 
-    @as_request
-    async def reindex(self) -> ReindexAnswer:
-        """Rebuild the index from the tags of all agents. Raises `repository_damaged` after the others are done."""
-        context = self._context
-        found = index.agents_with_repository(context.layout.applied)
-        count = changed = 0
-        damaged = []
-        for agent in sorted(found):
-            try:
-                async with context.locks[agent]:
-                    rows = await context.in_repository(agent, index.rows_of_repository, READS)
-                    old = {row.number: row for row in await context.database.read(partial(index.of_agent, agent=agent))}
-                    new = {row.number: row for row in rows}
-                    changed += sum(old.get(number) != new.get(number) for number in old.keys() | new.keys())
-                    count += len(rows)
-                    await context.database.write(partial(index.replace_all, agent=agent, rows=rows))
-            except (IllegalHistory, ValueError) as error:
-                damaged.append(f"{agent}: {error}")
-            except HiveError as error:
-                if error.code != "repository_missing":
-                    raise
-                found.discard(agent)  # purged since it was listed
-        for agent in sorted(await context.database.read(index.agents) - found):
-            async with context.locks[agent]:
-                if await GATE.run(context.layout.applied_repository(agent).is_dir):
-                    continue  # It was spawned since the repositories were listed, and its rows are right.
-                gone = await context.database.read(partial(index.of_agent, agent=agent))
-                changed += len(gone)
-                await context.database.write(partial(index.delete_rows, agent=agent))
-        await context.transition_log.notify_waiters()
-        if damaged:
-            why = f"tags that are not the gate's, in the applied repository of {'; '.join(damaged)}"
-            hint = "see them with git tag, and hive-c0re audit verify; the index of the others was made anew"
-            raise HiveError("repository_damaged", why, hint=hint, status=500)
-        return ReindexAnswer(agents=len(found), proposals=count, changed=changed)
+    async def row(self, subject: str, number: int) -> ProposalRow:
+        return await self._gate.row(subject, number)
 
-    async def _expire(self, row: index.ProposalRow) -> None:
-        context = self._context
-        async with context.locks[row.agent]:
-            now = await context.row(row.agent, row.number)
-            if now.state in (State.PROPOSAL, State.BUILT):
-                await self._decisions.take_back(now, policy.EXPIRED, SYSTEM)
+    async def withdraw_expired(self, row: ProposalRow) -> None:
+        await self._decisions.take_back(row, policy.EXPIRED, SYSTEM)
 
 
 _MOST_PROBLEMS = 200

@@ -24,13 +24,14 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import transitions
-from hive_core.gate.records.states import State, parse_tag_name, tag_name
+from hive_core.gate.records.states import parse_tag_name, tag_name
 from hive_core.gate.records.transitions import person, seconds
+from hive_core.gate.subject.row import SubjectRow
 from hive_core.gate.subject.work import WHOLE_SUBJECT, SubjectWork
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.concurrency.threads import READS, UPKEEP
@@ -49,23 +50,7 @@ _MARK = "refs/hive/pruning"
 _TEXT = "The files of an ended proposal were removed. Each tag names the commit that it was on.\n"
 
 
-class PrunableRow(Protocol):
-    """The row of a proposal of any kind."""
-
-    @property
-    def number(self) -> int:
-        """The number of the proposal."""
-
-    @property
-    def state(self) -> State:
-        """The state of the proposal."""
-
-    @property
-    def commit(self) -> str:
-        """The commit of the proposal."""
-
-
-R = TypeVar("R", bound=PrunableRow)
+R = TypeVar("R", bound=SubjectRow)
 
 
 @dataclass(frozen=True)

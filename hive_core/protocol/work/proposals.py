@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from hive_core.protocol.base import Answer, Query, Request, WaitSeconds
+from hive_core.protocol.base import Answer, Query, Request
 from hive_core.protocol.proposals import ChangedFile, CommitId, Note, ProposalState, Reason
 from hive_core.protocol.work.repositories import RepositoryName
 from hive_core.text import describe_file
@@ -151,13 +151,6 @@ class WorksQuery(Query):
     state: Literal["open", "ended", "all"] = "open"
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
     offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-
-
-class WorkQuery(Query):
-    """One proposal; with `unlike` wait up to `wait_seconds` until its state is another one than that."""
-
-    unlike: ProposalState | None = None
-    wait_seconds: WaitSeconds = 0.0
 
 
 class WorkList(Answer):

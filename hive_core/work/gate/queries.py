@@ -9,11 +9,12 @@ from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal
 from hive_core.gate.records.states import State
 from hive_core.gate.subject.logs import ProposalLogs
+from hive_core.gate.subject.results import is_pruned, read_results
 from hive_core.infra.concurrency.shared_results import SharedResults
 from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.repository import Repository
-from hive_core.protocol import LogsAnswer, LogsQuery, WorkDetail, WorkList, WorkQuery, WorksQuery
+from hive_core.protocol import LogsAnswer, LogsQuery, ProposalQuery, WorkDetail, WorkList, WorksQuery
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.pipeline.land import LandStep
@@ -69,7 +70,7 @@ class WorkQueries:
 
         return await self._context.database.scan(read)
 
-    async def wait_for_change(self, repo: str, number: int, query: WorkQuery, principal: Principal) -> None:
+    async def wait_for_change(self, repo: str, number: int, query: ProposalQuery, principal: Principal) -> None:
         """Wait for another state than the query's, or until its time is over. Raises `unknown_work`."""
         context = self._context
         await context.recovered.wait()
@@ -116,11 +117,12 @@ class WorkQueries:
 
     async def _read(self, row: WorkRow) -> _Shown:
         def read(work: Repository) -> _Shown:
-            pruned = _is_pruned(work, row)
+            pruned = is_pruned(work, row, work_tag.parse_message)
             contents = Contents(ShownDiff(), [], [], 0)
             if not pruned:
                 contents = read_contents(work, row.base, row.commit, _SHOWN_DIFF)
-            return _Shown(_results(work, row), contents, pruned)
+            results = read_results(work, row, work_tag.parse_message) or row.tag(row.state)
+            return _Shown(results, contents, pruned)
 
         try:
             return await self._context.in_repository(row.repo, read, READS)
@@ -128,19 +130,3 @@ class WorkQueries:
             if self._context.repository(row.repo).exists():
                 raise
             raise unknown_work(row.repo, row.number) from None  # The repository has been removed meanwhile.
-
-
-def _results(work: Repository, row: WorkRow) -> WorkTag:
-    """Return the data of the tag `built/N`, or of `failed/N` if the checks failed; without both that of the row."""
-    if row.state not in (State.PROPOSAL, State.BUILDING):
-        for tag in work.read_tags([f"built/{row.number}", f"failed/{row.number}"]):
-            return work_tag.parse_message(tag.message)
-    return row.tag(row.state)
-
-
-def _is_pruned(work: Repository, row: WorkRow) -> bool:
-    """Return True if the files of ended work were removed."""
-    if row.open or row.state is State.DEPLOYED:
-        return False
-    tags = work.read_tags([f"{row.state}/{row.number}"])
-    return any(work_tag.parse_message(tag.message).pruned is not None for tag in tags)

@@ -16,6 +16,7 @@ from hive_core.protocol import (
     DenyWork,
     LogsAnswer,
     LogsQuery,
+    ProposalQuery,
     Request,
     RetryWork,
     SubmitWork,
@@ -24,7 +25,6 @@ from hive_core.protocol import (
     WorkDetail,
     WorkList,
     WorkProposal,
-    WorkQuery,
     WorksQuery,
 )
 from hive_core.protocol.names import is_repository_name, why_no_repository_name
@@ -54,7 +54,7 @@ def work_views(gate: WorkGate) -> list[Endpoint]:
         return await gate.queries.works(call.read(WorksQuery), principal_of(call.caller))
 
     async def changed(call: ApiCall) -> None:
-        query, principal = call.read(WorkQuery), principal_of(call.caller)
+        query, principal = call.read(ProposalQuery), principal_of(call.caller)
         await gate.queries.wait_for_change(*_work_id(call), query, principal)
 
     async def show(call: ApiCall) -> WorkDetail:
@@ -72,7 +72,7 @@ def work_views(gate: WorkGate) -> list[Endpoint]:
             "One proposal of work; can wait for another state",
             show,
             WorkDetail,
-            query=WorkQuery,
+            query=ProposalQuery,
             waits=True,
             until=changed,
             load="heavy",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from hive_core.errors import HiveError, conflict
+from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal, name_from_label
 from hive_core.gate.records.states import ENDORSED, State
+from hive_core.gate.subject.decision import check_can_be_withdrawn, check_expected
 from hive_core.gate.subject.work import as_request
 from hive_core.infra.database import audit
 from hive_core.protocol import ApproveWork, CommentOnWork, DenyWork, WithdrawWork, WorkComment, WorkProposal
@@ -77,8 +78,7 @@ class WorkDecisions:
 
     async def take_back(self, row: WorkRow, why: str, principal: Principal) -> WorkRow:
         """Withdraw work in the name of any party. The caller must hold the repository's lock. Raises `stale_state`."""
-        if row.state not in (State.PROPOSAL, State.BUILT):
-            raise _stale(row, "withdrawn while it is so", "wait until it is checked" if row.open else "it is ended")
+        check_can_be_withdrawn(row, row.name, done="checked")
         data = row.tag(State.WITHDRAWN, outcome=why, waits_for=None)
         (row,) = await self._context.work_log.record(row.repo, [WorkChange(data, row.commit, principal)])
         return row
@@ -115,14 +115,4 @@ class WorkDecisions:
         # Without approvals a late decision is refused as `stale_state`, not because nobody is asked any more.
         given = row.approvals if row.state is State.BUILT else []
         may(self._context.review(row), given, principal, row.name)
-        if request.commit not in (None, row.commit):
-            why = f"{row.name} is about commit {row.commit}, not {request.commit}, as this decision expects"
-            raise conflict("other_commit", why, "look at it again before you decide: another one may have its number")
-        if row.state.value != request.expect:
-            raise _stale(row, f"{request.expect}, as this decision expects", "look at it again before you decide")
-        if row.state is not State.BUILT:
-            raise _stale(row, "ready for a decision", "only what is checked can be decided on")
-
-
-def _stale(row: WorkRow, what: str, hint: str) -> HiveError:
-    return conflict("stale_state", f"{row.name} is {row.state}, not {what}", hint)
+        check_expected(row, row.name, request.expect, request.commit, done="checked")

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from hive_core.gate.subject.maintenance import Reindexed
 from hive_core.protocol import (
     AgentStatus,
     DestroyAnswer,
@@ -17,7 +18,6 @@ from hive_core.protocol import (
     ProposalDetail,
     ProposalList,
     PruneAnswer,
-    ReindexAnswer,
 )
 
 NOW = datetime.now(UTC)
@@ -35,12 +35,12 @@ STATUS = AgentStatus(
     state_since=None, started_at=None, pid=None, restarts=0, exit_cause="", unacked=0, web_port=1, deployment=0,
     confinement="",
 )  # fmt: skip
-ANSWERS: dict[str, BaseModel] = {
+ANSWERS: dict[str, BaseModel | Reindexed] = {
     "proposals": ProposalList(proposals=[], total=0),
     "build_log": LogsAnswer(lines=[], cursor="0"),
     "history": History(agent="ada", deployments=[]),
     "prune": PruneAnswer(agents=[], limit_bytes=1, dry_run=False),
-    "reindex": ReindexAnswer(agents=1, proposals=2, changed=0),
+    "reindex": Reindexed(subjects=1, proposals=2, changed=0),
     "spawn": STATUS,
     "destroy": DestroyAnswer(name="ada", purged=False, dropped_messages=0),
     "show": DETAIL,
@@ -53,8 +53,8 @@ class FakePart:
     def __init__(self, calls: list[tuple[Any, ...]]) -> None:
         self._calls = calls
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[BaseModel]]:
-        async def call(*arguments: object) -> BaseModel:
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[BaseModel | Reindexed]]:
+        async def call(*arguments: object) -> BaseModel | Reindexed:
             self._calls.append((name, *arguments))
             return ANSWERS.get(name, Proposal(**PROPOSAL))
 

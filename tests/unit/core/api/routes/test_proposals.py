@@ -15,6 +15,7 @@ from hive_core.api.routes import proposals as proposal_endpoints
 from hive_core.api.routes.agents import management as agent_endpoints
 from hive_core.api.routes.params import principal_of
 from hive_core.gate.policy import Principal
+from hive_core.gate.subject.maintenance import Reindexed
 from hive_core.protocol import (
     AllowFetchesRequest,
     ApproveRequest,
@@ -33,7 +34,6 @@ from hive_core.protocol import (
     SpawnRequest,
     WithdrawRequest,
 )
-from hive_core.work.gate.pipeline.maintenance import ReindexedWork
 from tests.unit.core.api.call_endpoint import Reply, asking, caller
 from tests.unit.core.api.fake_gate import FakeGate
 
@@ -47,8 +47,8 @@ ONE = "/v1/proposals/ada/3"
 class FakeWorkMaintenance:
     """Corrects one row of work."""
 
-    async def reindex(self) -> ReindexedWork:
-        return ReindexedWork(repositories=1, work=3, changed=1)
+    async def reindex(self) -> Reindexed:
+        return Reindexed(subjects=1, proposals=3, changed=1)
 
 
 FAKE_WORK_GATE: Any = SimpleNamespace(maintenance=FakeWorkMaintenance())

@@ -112,7 +112,7 @@ async def test_the_index_is_made_anew(gate_hive: GateHive) -> None:
     await gate_hive.database.write(lambda db: db.execute("DELETE FROM proposals"))
     assert not (await gate_hive.gate.verification.verify()).ok
     answer = await gate_hive.gate.maintenance.reindex()
-    assert (answer.agents, answer.proposals, answer.changed) == (3, len(rows), len(rows))
+    assert (answer.subjects, answer.proposals, answer.changed) == (3, len(rows), len(rows))
     assert await gate_hive.rows() == rows
     await gate_hive.database.write(lambda db: db.execute("UPDATE proposals SET note = 'x', state = 'denied'"))
     stray = rows[0].__class__(**{**rows[0].__dict__, "agent": "gone"})
@@ -130,7 +130,7 @@ async def test_an_agent_that_is_purged_meanwhile_has_no_rows(
     gate_hive.layout.applied_repository("bob").rename(gate_hive.layout.applied / "aside")
     monkeypatch.setattr(index, "agents_with_repository", lambda _applied: set(listed))
     answer = await gate_hive.gate.maintenance.reindex()
-    assert answer.agents == len(listed) - 1
+    assert answer.subjects == len(listed) - 1
     assert await gate_hive.rows("bob") == []
     assert await gate_hive.rows("ada") != []
 

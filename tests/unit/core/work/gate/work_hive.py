@@ -29,12 +29,12 @@ from hive_core.protocol import (
     ApproveWork,
     CommentOnWork,
     DenyWork,
+    ProposalQuery,
     RetryWork,
     SubmitWork,
     WithdrawWork,
     WorkDetail,
     WorkProposal,
-    WorkQuery,
 )
 from hive_core.settings import Settings
 from hive_core.work.gate.gate import WorkGate
@@ -272,7 +272,7 @@ class WorkHive:
             detail = await self.show(number)
             while detail.state not in states:
                 assert detail.state not in ENDED, (detail.state, detail.outcome)
-                query = WorkQuery(unlike=detail.state, wait_seconds=PATIENCE)
+                query = ProposalQuery(unlike=detail.state, wait_seconds=PATIENCE)
                 await self.gate.queries.wait_for_change("web", number, query, OPERATOR)
                 detail = await self.show(number)
             return detail

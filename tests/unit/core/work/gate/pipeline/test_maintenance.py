@@ -74,7 +74,7 @@ async def test_index_of_work_is_made_anew(hive: WorkHive) -> None:
     await hive.database.write(lambda db: db.execute("DELETE FROM work"))
     assert any("proposals reindex mends it" in problem for problem in await problems(hive))
     done = await hive.gate.maintenance.reindex()
-    assert (done.repositories, done.work, done.changed) == (1, 2, 2)
+    assert (done.subjects, done.proposals, done.changed) == (1, 2, 2)
     assert await hive.rows() == rows
     await hive.database.write(lambda db: db.execute("UPDATE work SET state = 'denied'"))
     await hive.database.write(lambda db: index.upsert_all(db, [replace(rows[0], repo="gone")]))

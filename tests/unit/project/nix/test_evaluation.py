@@ -55,6 +55,7 @@ def test_daemon(found: dict[str, Any]) -> None:
     """The daemon is watched, keeps its run directory over a restart, and has few capabilities."""
     service = found["daemon"]["serviceConfig"]
     assert found["containers"] is True
+    assert service["FileDescriptorStoreMax"] > 0 and service["FileDescriptorStorePreserve"] == "yes"
     assert {"bubblewrap", "e2fsprogs", "git", "nix", "nixos-container", "systemd", "util-linux"} <= set(
         found["daemon"]["path"]
     )
@@ -131,7 +132,7 @@ def test_agent(found: dict[str, Any]) -> None:
     assert agent["access"]["environment"] == agent["harness"]["environment"]
     assert agent["access_starts"] == "/run/hive/access.wanted"
     assert agent["console"] is False
-    assert agent["shown"] == ["hyperhive/mcp.json", "hyperhive/recipe"]
+    assert agent["shown"] == ["hyperhive/mcp.json", "hyperhive/recipe", "hyperhive/sftp-server"]
     assert agent["recipe"].startswith("sha256-")
     assert set(agent["servers"]["mcpServers"]) == {"clock"}
     assert {"hello", "git"} <= set(agent["programs"])

@@ -272,12 +272,12 @@ _TOO_MUCH = _final_answer(
 )
 
 
-def bind(path: Path, mode: int, group: int | None) -> socket.socket:
+def bind(path: Path, mode: int, group: int | None, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """Return a bound unix socket with this mode and group; an existing socket is replaced.
 
     Raises `cannot_listen`.
     """
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound = socket.socket(socket.AF_UNIX, kind)
     try:
         _remove_old(path)
         bound.bind(str(path))

@@ -1,0 +1,118 @@
+"""The daemon's end of the connection to a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hive_core.infra.packets import PacketConnection, connect
+from hive_core.outside.gateway_link import GatewayLink
+
+
+class Daemon:
+    """A link that runs, and what a gateway has said on it."""
+
+    def __init__(self, place: Path) -> None:
+        self.path = place / "gateway.sock"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(str(self.path))
+        listener.listen(4)
+        self.said: asyncio.Queue[bytes] = asyncio.Queue()
+        self.link = GatewayLink(listener, b"synced", self.hear)
+        self.running = asyncio.create_task(self.link.run())
+
+    async def hear(self, packet: bytes) -> None:
+        """Take a packet of the gateway's; one of the tests is malformed."""
+        if packet == b"malformed":
+            raise ValueError("malformed")
+        self.said.put_nowait(packet)
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    """A daemon's end."""
+    with tempfile.TemporaryDirectory(prefix="hg") as place:
+        made = Daemon(Path(place))
+        yield made
+        made.running.cancel()
+        await asyncio.wait([made.running])
+
+
+async def told(gateway: PacketConnection, last: bytes) -> list[bytes]:
+    """Return what a gateway is told up to this packet; a packet with a descriptor ends with its inode."""
+    packets: list[bytes] = []
+    async with asyncio.timeout(20):
+        while not packets or packets[-1] != last:
+            packet, descriptor = await gateway.receive()
+            if descriptor is not None:
+                packet += b" %d" % os.fstat(descriptor).st_ino
+                os.close(descriptor)
+            packets.append(packet)
+    return packets
+
+
+async def test_each_gateway_is_told_everything_and_then_what_changes(daemon: Daemon) -> None:
+    """Agents come with their descriptions and listeners, then `synced`; the next gateway is told the latest of all."""
+    link = daemon.link
+    listener = socket.socket()
+    known = b"listener 1 %d" % os.fstat(listener.fileno()).st_ino
+    link.tell_first([b"provider"])
+    link.describe("ann", b"ann 1")
+    link.give("ann", "proxy", b"listener 1", listener)
+    gateway = connect(daemon.path)
+    assert await told(gateway, b"synced") == [b"provider", b"ann 1", known, b"synced"]
+    link.describe("ann", b"ann 2")
+    link.describe("bob", b"bob 1")
+    link.end_connections("ann", b"end ann")
+    link.forget("bob", b"gone bob")
+    link.describe("bob", b"bob 2")
+    assert await told(gateway, b"bob 2") == [b"ann 2", b"end ann", b"gone bob", b"bob 2"]
+    gateway.close()
+    gateway = connect(daemon.path)
+    assert await told(gateway, b"synced") == [b"provider", b"ann 2", known, b"bob 2", b"synced"]
+    other = connect(daemon.path)  # One that was started before the end of the last one was seen.
+    assert (await told(other, b"synced"))[-1] == b"synced"
+    with pytest.raises(ConnectionError):
+        await gateway.receive()
+    gateway.close()
+    other.close()
+
+
+async def test_a_slow_gateway_is_told_the_latest_only(daemon: Daemon) -> None:
+    """A gateway that does not read makes nothing grow: of each agent it is told the newest when it reads again."""
+    gateway = connect(daemon.path)
+    await told(gateway, b"synced")
+    for number in range(1_000):
+        daemon.link.describe("ann", b"%d " % number + b"x" * 60_000)
+        await asyncio.sleep(0)
+    daemon.link.describe("ann", b"last")
+    assert len(await told(gateway, b"last")) < 50
+    gateway.close()
+
+
+async def test_a_gateway_is_heard_and_answered(daemon: Daemon) -> None:
+    """Packets of a gateway arrive in order and are answered; one that breaks the protocol is cut off."""
+    gateway = connect(daemon.path)
+    await told(gateway, b"synced")
+    assert daemon.link.is_connected
+    for number in range(10):
+        await gateway.send(b"%d" % number)
+    assert [await asyncio.wait_for(daemon.said.get(), 20) for _ in range(10)] == [b"%d" % n for n in range(10)]
+    await daemon.link.answer(b"answer")
+    assert await told(gateway, b"answer") == [b"answer"]
+    await gateway.send(b"malformed")
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(gateway.receive(), 20)
+    gateway.close()
+    assert not daemon.link.is_connected
+    with pytest.raises(ConnectionError):
+        await daemon.link.answer(b"answer")
+    gateway = connect(daemon.path)
+    await told(gateway, b"synced")
+    gateway.close()

@@ -95,6 +95,7 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
 
 async def _serve(role: Role, environment: AgentEnvironment) -> int:
     from hive_agent.access.start import serving_callers  # noqa: PLC0415 (as below)
+    from hive_agent.client.handed import handing_over  # noqa: PLC0415
     from hive_agent.programs.starter import serve_programs  # noqa: PLC0415
     from hive_agent.web.feed import Feed  # noqa: PLC0415 (`mcp` does without the page, and starts sooner)
     from hive_agent.web.serving import serve_page  # noqa: PLC0415
@@ -105,7 +106,11 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
     instance = str(uuid.uuid4())
     remove_git_locks(environment.config)
     feed = Feed()
-    async with serving_callers(environment), CoreClient(environment.core_socket, patience=math.inf) as client:
+    async with (
+        handing_over(environment),
+        serving_callers(environment),
+        CoreClient(environment.core_socket, patience=math.inf) as client,
+    ):
 
         def opened(profile: Profile) -> Backend:
             return open_backend(BackendContext(profile, environment, role, client, instance, changed=harness.changed))

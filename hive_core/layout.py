@@ -59,6 +59,11 @@ class AgentPaths:
         return self.run / "access.sock"
 
     @property
+    def gateways_door(self) -> Path:
+        """The socket on which the daemon receives the listeners of a sealed agent for the gateways to the world."""
+        return self.run / "gateways.sock"
+
+    @property
     def access_wanted(self) -> Path:
         """A file that is there while somebody wants a session: in a container it starts the agent's side."""
         return self.run / ACCESS_WANTED
@@ -239,7 +244,7 @@ class Layout:
 
     def check_socket_lengths(self) -> None:
         """Raise HiveError `run_dir_too_long` if the longest socket path in the run directory cannot be bound."""
-        longest = self.agent("n" * 9).core_socket
+        longest = self.agent("n" * 9).gateways_door
         length = len(bytes(longest))
         if length > _UNIX_PATH_MAX:
             raise HiveError(

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from hive_agent.client.lent import readable
+from hive_agent.environment import AgentEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,31 @@ _LOOPBACK = "127.0.0.1"
 _BACKLOG = 1_024
 _AGAIN_SECONDS = 1.0
 """Between attempts to reach the door of a daemon that is being restarted."""
+
+
+@asynccontextmanager
+async def handing_over(environment: AgentEnvironment) -> AsyncIterator[None]:
+    """Listen for the gateways that the agent has, and keep their sockets with the daemon.
+
+    A port that a program of the agent has taken is logged: the harness goes on without that gateway.
+    """
+    ports = json.loads(environment.variables.get("HIVE_AGENT_GATEWAYS") or "{}")
+    if not ports:
+        yield
+        return
+    with ExitStack() as stack:
+        listeners = {}
+        for purpose, port in ports.items():
+            try:
+                listeners[purpose] = stack.enter_context(listen(port))
+            except OSError as error:
+                log.error("no %s: cannot listen on port %d: %s", purpose, port, os.strerror(error.errno or 0))
+        handing = asyncio.create_task(keep_handing_over(environment.run / "gateways.sock", listeners))
+        try:
+            yield
+        finally:
+            handing.cancel()
+            await asyncio.gather(handing, return_exceptions=True)
 
 
 def listen(port: int) -> socket.socket:

@@ -14,6 +14,7 @@ _EVERY_PROGRAM: Sequence[str] = (
     "http_proxy",
     "https_proxy",
     "no_proxy",
+    "NODE_USE_ENV_PROXY",
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_*",
     "GIT_AUTHOR_*",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 import struct
 from http import HTTPStatus
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import cast
 
 from aiohttp import web
 
-from hive_core.errors import HiveError
+from hive_core.infra.unix_sockets import bind
 from hive_core.protocol import ErrorAnswer, ErrorBody
 
 _BACKLOG = 1024
@@ -270,38 +268,6 @@ _TOO_MUCH = _final_answer(
     "the requests under way are too large together",
     "send large requests one after another",
 )
-
-
-def bind(path: Path, mode: int, group: int | None, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-    """Return a bound unix socket with this mode and group; an existing socket is replaced.
-
-    Raises `cannot_listen`.
-    """
-    bound = socket.socket(socket.AF_UNIX, kind)
-    try:
-        _remove_old(path)
-        bound.bind(str(path))
-        # Nobody can connect before it listens, which is later: until then its mode does not matter.
-        if group is not None:
-            os.chown(path, -1, group, follow_symlinks=False)
-        path.chmod(mode)
-    except OSError as error:
-        bound.close()
-        raise HiveError("cannot_listen", f"cannot listen on {path}: {os.strerror(error.errno or 0)}") from None
-    except HiveError:
-        bound.close()
-        raise
-    bound.setblocking(False)
-    return bound
-
-
-def _remove_old(path: Path) -> None:
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise HiveError("cannot_listen", f"{path} is there and no socket", hint="remove it")
-        path.unlink()
-    except FileNotFoundError:
-        pass
 
 
 def peer(request: web.BaseRequest) -> tuple[int, int]:

@@ -96,7 +96,7 @@ def agent_variables(
     mirrors: Mapping[str, str],
     secrets: str = SECRETS,
 ) -> dict[str, str]:
-    """Return the variables with a harness's directories, its deployment and the port of its page."""
+    """Return the variables with a harness's directories, its deployment, the port of its page and its way out."""
     variables = {
         "HIVE_AGENT_RUN": str(paths.run),
         "HIVE_AGENT_STATE": str(paths.state),
@@ -107,6 +107,9 @@ def agent_variables(
     }
     if spec.web_port:
         variables["HIVE_AGENT_PORT"] = str(spec.web_port)
+    if spec.gateways:
+        variables["HIVE_AGENT_GATEWAYS"] = json.dumps(dict(spec.gateways))
+        variables |= proxy_variables(spec.gateways)
     if spec.secrets is not None:
         variables["HIVE_AGENT_SECRETS"] = secrets
     for bind in spec.binds:
@@ -119,6 +122,20 @@ def agent_variables(
     if mirrors:
         variables["HIVE_AGENT_REPOS"] = json.dumps(mirrors)
     return variables
+
+
+def proxy_variables(gateways: Mapping[str, int]) -> dict[str, str]:
+    """Return the variables that tell programs of the proxy of a sealed agent, if it has one.
+
+    Most programs read either spelling; curl takes only the small one for plain HTTP, so that no header of a request to
+    a CGI program can set it. Node reads them if NODE_USE_ENV_PROXY is set.
+    """
+    if "proxy" not in gateways:
+        return {}
+    address = f"http://127.0.0.1:{gateways['proxy']}"
+    own = "localhost,127.0.0.1,::1"
+    names = {"http_proxy": address, "https_proxy": address, "no_proxy": own}
+    return {**names, **{name.upper(): value for name, value in names.items()}, "NODE_USE_ENV_PROXY": "1"}
 
 
 def git_identity(name: str) -> Mapping[str, str]:

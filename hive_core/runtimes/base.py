@@ -42,7 +42,8 @@ class AgentSpec:
     ceilings; `dns` is the directory with the host's resolv.conf, and `programs` that with the hive's own programs,
     which only the local runtime needs. `repositories` are those whose mirrors the agent sees, read-only. `secrets`
     is the directory with the agent's secrets, and `devices` are the nodes of devices of the host. `sealed` removes
-    the network, and `nix_daemon` shows the socket of the host's Nix daemon.
+    the network; `gateways` are then the ports of the agent's loopback on which its harness listens for the gateways to
+    the world, by purpose. `nix_daemon` shows the socket of the host's Nix daemon.
     """
 
     name: str
@@ -56,6 +57,7 @@ class AgentSpec:
     deployed: Path | None = None
     limits: Limits = field(default_factory=Limits)
     sealed: bool = False
+    gateways: Mapping[str, int] = field(default_factory=dict)
     nix_daemon: bool = False
     web_port: int = 0
     dns: Path | None = None

@@ -16,8 +16,8 @@ from pathlib import Path
 import structlog
 
 from hive_core.api.lent_sockets.lender import BACKLOG, Lender, LentSockets
-from hive_core.api.listener import bind
 from hive_core.errors import HiveError
+from hive_core.infra.unix_sockets import bind
 
 log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from hive_core.api.listener import bind
 from hive_core.infra.packets import PacketConnection, PacketRefused
+from hive_core.infra.unix_sockets import bind
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hive_agent.client.handed import keep_handing_over
-from hive_core.api.handed_sockets import HandedSockets, NotAcceptable, checked_listener
+from hive_core.outside.handed_sockets import HandedSockets, NotAcceptable, checked_listener
 from tests.unit.core.runtimes.local.local_hive import why_no_bubblewrap
 
 PORT = 3128

@@ -35,17 +35,25 @@ class _Agent:
 class GatewayLink:
     """The connection to one gateway, which is there or not; used on one event loop."""
 
-    def __init__(self, listener: socket.socket, synced: bytes, handle: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        synced: bytes,
+        handle: Callable[[bytes], Awaitable[None]],
+        gone: Callable[[], None] = lambda: None,
+    ) -> None:
         """Accept a gateway on `listener`, of SOCK_SEQPACKET; takes it over.
 
         `synced` is the packet after everything was told, and `handle` is called with each packet of the gateway, in
-        order. A ValueError that it raises ends the connection: a gateway that does not keep to the protocol.
+        order. A ValueError that it raises ends the connection: a gateway that does not keep to the protocol. `gone` is
+        called when a connection has ended.
         """
         self.is_connected = False
         """True while there is a gateway that was told everything."""
         self._listener = listener
         self._synced = synced
         self._handle = handle
+        self._gone = gone
         self._agents: dict[str, _Agent] = {}
         self._first: tuple[bytes, ...] = ()
         self._connection: PacketConnection | None = None
@@ -137,6 +145,7 @@ class GatewayLink:
             self._connection = None
             telling.cancel()
             connection.close()
+            self._gone()
 
     def _tell_everything(self) -> None:
         self.tell_first(self._first)

@@ -38,14 +38,18 @@ let
     build-system = [ python3Packages.setuptools ];
     dependencies = [
       own.mcp
+      python3Packages.aiohappyeyeballs
       python3Packages.aiohttp
       python3Packages.aiosqlite
       python3Packages.asyncssh
       python3Packages.click
       python3Packages.cryptography
       python3Packages.gitpython
+      python3Packages.h11
+      python3Packages.idna
       python3Packages.jinja2
       python3Packages.prometheus-client
+      python3Packages.publicsuffixlist
       python3Packages.pydantic
       python3Packages.pydbus
       python3Packages.pygobject3

@@ -16,6 +16,9 @@ PROGRAM = "hive-c0re"
 
 COMMANDS = {
     "serve": Lazy("hive_core.cli.commands.host.host:serve", "Run the daemon in the foreground."),
+    "egress": Lazy(
+        "hive_core.cli.commands.host.egress:egress", "Run the proxy for the agents' network in the foreground."
+    ),
     "status": Lazy("hive_core.cli.commands.host.monitoring:status", "Show a summary of the daemon and its hive."),
     "spawn": Lazy("hive_core.cli.commands.agents.spawn:spawn", "Create an agent and wait until it is ready."),
     "list": Lazy("hive_core.cli.commands.agents.lifecycle:list_agents", "List all agents, the manager first."),
@@ -122,7 +125,9 @@ SECTIONS = {
         *("edit", "propose", "proposals", "approve", "deny", "withdraw", "rollback", "rebuild", "history"),
     ),
     "A way in": ("shell", "exec", "cp", "port-forward", "programs", "ssh-config", "ssh-proxy"),
-    "Host": (*("serve", "status", "logs", "audit", "doctor", "backup", "restore", "check-config", "completion"),),
+    "Host": (
+        *("serve", "egress", "status", "logs", "audit", "doctor", "backup", "restore", "check-config", "completion"),
+    ),
 }
 """The commands in the order of the help."""
 

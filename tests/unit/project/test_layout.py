@@ -11,7 +11,9 @@ MOST_AT_A_ROOT = 16
 MOST_BELOW = 12
 LARGER = {
     # Work on repositories is a subject of its own beside the gate of configurations.
-    "hive_core": 17,
+    "hive_core": 18,
+    # Models by subject: agents, configuration, messages, work, the network.
+    "hive_core/protocol": 13,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
     # What the operator changes in queues stands beside the leases, whose promises it keeps.
@@ -31,11 +33,11 @@ LARGER = {
     "tests/unit/agent": 17,
     "tests/unit/core/cli": 14,
     # One folder for each subject of the running hive.
-    "tests/integration": 14,
+    "tests/integration": 15,
     # The folders of hive_core, and the tests of its own modules.
-    "tests/unit/core": 13,
+    "tests/unit/core": 14,
     # A fake or a fixture for more than one level of tests each.
-    "tests/helpers": 13,
+    "tests/helpers": 14,
     # Scenarios, one file each, and what they share.
     "tests/integration/api": 19,
     "tests/integration/gate": 13,

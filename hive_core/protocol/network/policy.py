@@ -1,0 +1,69 @@
+"""What an agent may reach, as the daemon tells it to the egress proxy."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from hive_core.protocol.network.rules import BadRule, normal_entry
+
+MAX_ENTRIES = 500
+"""Most entries of an allow-list or a list of denied hosts."""
+MAX_ENTRY_CHARACTERS = 24 * 1024
+"""Most characters of all entries of a list: what the daemon tells of an agent is one packet of 64 KiB."""
+
+
+def _entry(text: str) -> str:
+    try:
+        return normal_entry(text)
+    except BadRule as why:
+        raise PydanticCustomError("bad_rule", "{why}", {"why": str(why)}) from None
+
+
+def _entries(entries: list[str]) -> list[str]:
+    if sum(map(len, entries)) > MAX_ENTRY_CHARACTERS:
+        raise PydanticCustomError("too_long", "it has more than {most} characters", {"most": MAX_ENTRY_CHARACTERS})
+    return entries
+
+
+Entry = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_entry)]
+"""A rule or the name of a set, in its normal spelling."""
+Entries = Annotated[list[Entry], Field(max_length=MAX_ENTRIES), AfterValidator(_entries)]
+
+
+class EgressLimits(BaseModel):
+    """Limits of the connections of one agent through the proxy."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    connections: Annotated[int, Field(ge=1, le=10_000, description="Connections of an agent at a time.")] = 256
+    connections_per_second: Annotated[
+        int, Field(ge=1, le=10_000, description="New connections of an agent in a second; further ones wait.")
+    ] = 100
+    bytes_per_day: Annotated[
+        int | None, Field(ge=1, description="Bytes that an agent may send and receive on a day (UTC); none if unset.")
+    ] = None
+    idle_seconds: Annotated[
+        float, Field(gt=0, le=604_800, description="Seconds without a byte after which a connection ends.")
+    ] = 600.0
+    total_seconds: Annotated[float, Field(gt=0, le=2_592_000, description="Seconds that a connection may last.")] = (
+        86_400.0
+    )
+
+
+class EgressPolicy(BaseModel):
+    """What one agent may reach: an entry of `deny` wins over those of `allow` and over `open`.
+
+    `open` lets every public host through, with every port but that of mail. `encrypted_hello` lets the TLS extension
+    `encrypted_client_hello` through, with which a client can hide the name of the host from the proxy.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    allow: Entries = []
+    deny: Entries = []
+    open: bool = False
+    encrypted_hello: bool = False
+    limits: EgressLimits = EgressLimits()

@@ -1,0 +1,1 @@
+"""Processes beside the daemon, which need no privileges. The daemon imports none of them."""

@@ -1,0 +1,103 @@
+"""One agent at the proxy: its policy, its counters and its open connections."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from hive_core.protocol.network.packets import TrafficPacket
+from hive_core.protocol.network.policy import EgressPolicy
+from hive_core.services.egress.checks.decision import Decider
+
+if TYPE_CHECKING:
+    from hive_core.services.egress.traffic.connection import Connection
+
+_LOOKUPS = 4
+"""Look-ups of names for one agent at a time: slow names of one agent delay no other."""
+_DAY_SECONDS = 86_400
+
+
+class EgressAgent:
+    """What the proxy knows of an agent."""
+
+    def __init__(self, name: str, policy: EgressPolicy) -> None:
+        self.name = name
+        self.policy = policy
+        self.decider = Decider(policy)
+        self.connections: set[Connection] = set()
+        self.lookups = asyncio.Semaphore(_LOOKUPS)
+        self.accepted = 0
+        self.sent_total = 0
+        self.received_total = 0
+        self._sent = 0
+        self._received = 0
+        self._reported: tuple[int, int, int] = (0, 0, 0)
+        self._day = 0
+        self._today = 0
+
+    def set_policy(self, policy: EgressPolicy, bytes_today: int) -> None:
+        """Decide by another policy from now on. The larger count of the day's bytes holds."""
+        if policy != self.policy:
+            self.policy = policy
+            self.decider = Decider(policy)
+        self._turn_day()
+        self._today = max(self._today, bytes_today)
+
+    def count_sent(self, count: int) -> None:
+        """Count bytes of the agent."""
+        self._sent += count
+
+    def count_received(self, count: int) -> None:
+        """Count bytes for the agent."""
+        self._received += count
+
+    def is_over_bytes(self) -> bool:
+        """Return True if the agent has used up its bytes of the day (UTC)."""
+        limit = self.decider.limits.bytes_per_day
+        return limit is not None and self.bytes_today() >= limit
+
+    def bytes_today(self) -> int:
+        """Return the bytes that were sent and received on this day (UTC)."""
+        self._turn_day()
+        return self._today
+
+    def is_full(self) -> bool:
+        """Return True if the agent has more connections than it may have."""
+        return len(self.connections) > self.decider.limits.connections
+
+    def end_connections(self) -> None:
+        """End those connections that the policy does not allow any more."""
+        for connection in list(self.connections):
+            if connection.target is not None and self.decider.refuse(*connection.target) is not None:
+                connection.abort()
+
+    def close(self) -> None:
+        """End all connections."""
+        for connection in list(self.connections):
+            connection.abort()
+
+    def take_traffic(self) -> TrafficPacket | None:
+        """Return what has changed since the last call, None if nothing has."""
+        self._turn_day()
+        now = (len(self.connections), self.sent_total, self.received_total)
+        if now == self._reported:
+            return None
+        packet = TrafficPacket(
+            agent=self.name,
+            connections=now[0],
+            sent=now[1] - self._reported[1],
+            received=now[2] - self._reported[2],
+        )
+        self._reported = now
+        return packet
+
+    def _turn_day(self) -> None:
+        """Add what was counted to the totals, and begin a new day if one has begun."""
+        day = int(time.time()) // _DAY_SECONDS
+        if day != self._day:
+            self._day, self._today = day, 0
+        self._today += self._sent + self._received
+        self.sent_total += self._sent
+        self.received_total += self._received
+        self._sent = self._received = 0

@@ -1,0 +1,132 @@
+"""The connection to the daemon: policies and listeners come from it, refusals and traffic are told to it.
+
+While the daemon is away, the proxy goes on with what it has. After a new connection the daemon tells everything again;
+agents that it does not name by then are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from hive_core.infra.packets import PacketConnection, PacketRefused, connect
+from hive_core.protocol.network.packets import (
+    TO_EGRESS,
+    AgentPacket,
+    EndConnectionsPacket,
+    FromEgress,
+    GonePacket,
+    ListenerLostPacket,
+    ListenerPacket,
+    SyncedPacket,
+    ToEgress,
+)
+from hive_core.services.egress.proxy import PURPOSE, Proxy
+
+log = structlog.get_logger(__name__)
+
+_REPORT_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
+_MAX_LOST = 1_000
+
+
+class EgressLink:
+    """The connection to the daemon, and the proxy that works for it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._named: set[str] = set()
+        self._lost: deque[ListenerLostPacket] = deque(maxlen=_MAX_LOST)
+        self.proxy = Proxy(self._lost.append)
+        self.packets = 0
+        """Packets of the daemon that were taken in since the start."""
+        self.is_connected = False
+        self.is_synced = False
+        """True if the daemon has told everything once."""
+
+    async def run(self) -> None:
+        """Follow the daemon, and connect to it again and again, until this is cancelled."""
+        told = ""
+        while True:
+            try:
+                connection = connect(self._path)
+            except OSError as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.info("daemon not reached, it is tried again", socket=str(self._path), error=told)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            told = ""
+            await self._follow(connection)
+
+    async def _follow(self, connection: PacketConnection) -> None:
+        """Take in what the daemon sends until the connection ends."""
+        log.info("connected to the daemon")
+        self._named.clear()
+        self.is_connected = True
+        reports = asyncio.create_task(self._report(connection))
+        try:
+            while True:
+                await self._take(connection)
+                self.packets += 1
+        except ConnectionError as error:
+            log.info("the daemon is away, what it told goes on to hold", error=str(error))
+        finally:
+            self.is_connected = False
+            reports.cancel()
+            connection.close()
+            await asyncio.wait([reports])
+
+    async def _take(self, connection: PacketConnection) -> None:
+        try:
+            data, descriptor = await connection.receive()
+        except PacketRefused as why:
+            log.error("packet of the daemon refused", error=str(why))
+            return
+        try:
+            packet = TO_EGRESS.validate_json(data)
+        except ValidationError as error:  # Of a newer daemon.
+            log.error("packet of the daemon not understood", error=str(error.errors(include_url=False)[:3]))
+            packet = None
+        if descriptor is not None:
+            if isinstance(packet, ListenerPacket) and packet.purpose == PURPOSE:
+                self.proxy.set_listener(packet.name, descriptor)
+                return
+            os.close(descriptor)
+        if packet is not None:
+            self._apply(packet)
+
+    def _apply(self, packet: ToEgress) -> None:
+        match packet:
+            case AgentPacket(name=name):
+                self._named.add(name)
+                self.proxy.set_agent(name, packet.policy, packet.bytes_today)
+            case GonePacket(name=name):
+                self._named.discard(name)
+                self.proxy.remove_agent(name)
+            case SyncedPacket():
+                self.is_synced = True
+                for name in self.proxy.agents.keys() - self._named:
+                    self.proxy.remove_agent(name)
+            case EndConnectionsPacket(name=name):
+                self.proxy.end_connections(name)
+            case ListenerPacket(name=name):
+                log.warning("a listener came without its descriptor", agent=name)
+
+    async def _report(self, connection: PacketConnection) -> None:
+        """Tell what has happened since the last report, at most once in a second."""
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(_REPORT_SECONDS)
+                packets: list[FromEgress] = [*self.proxy.refusals.take()]
+                while self._lost:
+                    packets.append(self._lost.popleft())
+                packets += [each for agent in self.proxy.agents.values() if (each := agent.take_traffic()) is not None]
+                for packet in packets:
+                    await connection.send(packet.model_dump_json().encode())

@@ -1,0 +1,123 @@
+"""The proxy as a whole: agents with their listeners, and the limits of time that all connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from hive_core.protocol.network.packets import ListenerLostPacket
+from hive_core.protocol.network.policy import EgressPolicy
+from hive_core.services.egress.agent import EgressAgent
+from hive_core.services.egress.checks.addresses import AddressTable, Network
+from hive_core.services.egress.host_networks import HostNetworks
+from hive_core.services.egress.refusals import RefusalCounter
+from hive_core.services.egress.traffic.accept import AcceptWatcher, AgentListener, BadListener, check_listener
+from hive_core.services.egress.traffic.connection import Connection, Parts
+from hive_core.services.egress.traffic.dial import Dialer
+
+log = structlog.get_logger(__name__)
+
+PURPOSE = "proxy"
+"""The purpose of the listeners that the proxy takes."""
+_SWEEP_SECONDS = 1.0
+
+
+class Proxy:
+    """All agents, and what their connections share."""
+
+    def __init__(self, lost: Callable[[ListenerLostPacket], None]) -> None:
+        """`lost` is told of listeners that accept nothing any more."""
+        self._table = AddressTable()
+        self._networks = HostNetworks(self._set_networks)
+        self.refusals = RefusalCounter()
+        self._parts = Parts(Dialer(self._table), self.refusals)
+        self._watcher = AcceptWatcher()
+        self._lost = lost
+        self._listeners: dict[str, AgentListener] = {}
+        self.agents: dict[str, EgressAgent] = {}
+
+    def start(self) -> None:
+        """Read the networks of this host, which are refused. Raises OSError if the kernel does not tell them."""
+        self._networks.start()
+
+    async def sweep(self) -> None:
+        """End connections that have had their time, until this is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = loop.time()
+            for agent in self.agents.values():
+                is_over = agent.is_over_bytes()
+                for connection in list(agent.connections):
+                    if connection.is_late(now) or (is_over and connection.target is not None):
+                        connection.abort()
+
+    def set_agent(self, name: str, policy: EgressPolicy, bytes_today: int) -> None:
+        """Let an agent reach what the policy allows from now on."""
+        agent = self.agents.get(name)
+        if agent is None:
+            agent = self.agents[name] = EgressAgent(name, policy)
+        agent.set_policy(policy, bytes_today)
+
+    def set_listener(self, name: str, descriptor: int) -> None:
+        """Accept connections on the listener of an agent, and no more on an earlier one."""
+        agent = self.agents.get(name)
+        if agent is None:
+            os.close(descriptor)
+            self._lose(name, "the agent is unknown")
+            return
+        try:
+            listener = check_listener(descriptor)
+        except BadListener as why:
+            self._lose(name, str(why))
+            return
+        if (earlier := self._listeners.pop(name, None)) is not None:
+            earlier.replace()
+        self._listeners[name] = AgentListener(
+            agent,
+            listener,
+            self._watcher,
+            lambda connection: self._serve(agent, connection),
+            lambda why: self._lose(name, why),
+        )
+
+    def remove_agent(self, name: str) -> None:
+        """Close the agent's listener and end its connections."""
+        self._close_listener(name)
+        agent = self.agents.pop(name, None)
+        if agent is not None:
+            agent.close()
+            self.refusals.forget(name)
+
+    def end_connections(self, name: str) -> None:
+        """End the agent's connections that its policy does not allow any more."""
+        if name in self.agents:
+            self.agents[name].end_connections()
+
+    async def close(self) -> None:
+        """Close all listeners and end all connections."""
+        self._networks.close()
+        for name in list(self.agents):
+            self.remove_agent(name)
+        await asyncio.sleep(0)  # The cancelled connections close their sockets.
+
+    def _serve(self, agent: EgressAgent, client: socket.socket) -> None:
+        Connection(self._parts, agent, client)
+
+    def _close_listener(self, name: str) -> None:
+        listener = self._listeners.pop(name, None)
+        if listener is not None:
+            listener.close()
+
+    def _lose(self, name: str, why: str) -> None:
+        log.warning("listener lost", agent=name, why=why)
+        self._listeners.pop(name, None)
+        self._lost(ListenerLostPacket(name=name, purpose=PURPOSE, why=why))
+
+    def _set_networks(self, networks: set[Network]) -> None:
+        self._table.set_host_networks(networks)
+        log.info("networks of the host are refused", networks=sorted(map(str, networks)))

@@ -1,0 +1,132 @@
+"""The passing on of bytes between two sockets, without more copies than the two of the kernel.
+
+The event loop's transports would add a copy and several calls to each piece. One large buffer serves all connections:
+what a socket does not take at once is kept apart, and no more is read from the other one meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+_BUFFER = memoryview(bytearray(256 * 1024))
+"""Where all connections are read into; what was read is sent or set aside before the next read."""
+
+
+class Tunnel:
+    """Two sockets that are connected with each other until both have said their last, or one fails."""
+
+    def __init__(
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        count_sent: Callable[[int], None],
+        count_received: Callable[[int], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = loop.create_future()
+        self._open = 2
+        self._up = _Direction(loop, client, server, count_sent, self._ended)
+        self._down = _Direction(loop, server, client, count_received, self._ended)
+
+    @property
+    def last_byte(self) -> float:
+        """Return the time of the event loop at which the last byte was read."""
+        return max(self._up.last_byte, self._down.last_byte)
+
+    async def run(self) -> None:
+        """Pass bytes on until both ends have ended, or one has failed. The sockets stay open."""
+        try:
+            self._up.start()
+            self._down.start()
+            await self._done
+        finally:
+            self._up.stop()
+            self._down.stop()
+
+    def _ended(self, failed: bool) -> None:
+        self._open -= 1
+        if (failed or not self._open) and not self._done.done():
+            self._done.set_result(None)
+
+
+class _Direction:
+    """One of the two directions of a tunnel."""
+
+    __slots__ = ("_count", "_ended", "_loop", "_rest", "_sink", "_source", "last_byte")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: socket.socket,
+        sink: socket.socket,
+        count: Callable[[int], None],
+        ended: Callable[[bool], None],
+    ) -> None:
+        self._loop = loop
+        self._source = source
+        self._sink = sink
+        self._count = count
+        self._ended = ended
+        self._rest = b""
+        self.last_byte = loop.time()
+
+    def start(self) -> None:
+        self._loop.add_reader(self._source, self._read)
+
+    def stop(self) -> None:
+        self._loop.remove_reader(self._source)
+        self._loop.remove_writer(self._sink)
+
+    def _read(self) -> None:
+        try:
+            size = self._source.recv_into(_BUFFER)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end(failed=True)
+            return
+        if not size:
+            self._finish()
+            return
+        self.last_byte = self._loop.time()
+        self._count(size)
+        try:
+            sent = self._sink.send(_BUFFER[:size])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._end(failed=True)
+            return
+        if sent < size:
+            self._rest = bytes(_BUFFER[sent:size])
+            self._loop.remove_reader(self._source)
+            self._loop.add_writer(self._sink, self._write)
+
+    def _write(self) -> None:
+        try:
+            sent = self._sink.send(self._rest)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end(failed=True)
+            return
+        self.last_byte = self._loop.time()
+        self._rest = self._rest[sent:]
+        if not self._rest:
+            self._loop.remove_writer(self._sink)
+            self._loop.add_reader(self._source, self._read)
+
+    def _finish(self) -> None:
+        """Tell the other end that no more comes; it may still answer."""
+        try:
+            self._sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end(failed=True)
+        else:
+            self._end(failed=False)
+
+    def _end(self, failed: bool) -> None:
+        self.stop()
+        self._ended(failed)

@@ -1,0 +1,108 @@
+"""The rules of the network compared with a plain model, and hosts in all spellings."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hive_core.protocol.network.hosts import NoHost, normal_host, split_port
+from hive_core.protocol.network.rules import (
+    DEFAULT_PORTS,
+    BadRule,
+    Rule,
+    RuleSet,
+    missing_rule,
+    normal_entry,
+    parse_entry,
+    parse_rule,
+)
+
+_LABELS = ["a", "b", "xn--bcher-kva", "www", "x1"]
+_TOPS = ["example.org", "example.co.uk", "a.example.org", "debian.org"]
+_HOSTS = st.builds(
+    lambda labels, top: ".".join([*labels, top]), st.lists(st.sampled_from(_LABELS), max_size=3), st.sampled_from(_TOPS)
+)
+_PORTS = st.sampled_from([22, 80, 443, 8443])
+_WIDE = {ord(digit): 0xFF10 + int(digit) for digit in "0123456789"} | {ord("."): 0x3002}
+"""Digits of full width, and the ideographic full stop, which IDNA takes for digits and a dot."""
+_RULES = st.builds(Rule, _HOSTS, st.booleans(), st.none() | _PORTS)
+
+
+def model(rules: list[Rule], host: str, port: int) -> bool:
+    """Return what the documentation says, rule by rule."""
+    for rule in rules:
+        named = host.endswith("." + rule.host) if rule.below else host == rule.host
+        if named and (port == rule.port if rule.port else port in DEFAULT_PORTS):
+            return True
+    return False
+
+
+@given(st.lists(_RULES, max_size=12), _HOSTS, _PORTS)
+def test_a_set_of_rules_decides_as_its_rules_do(rules: list[Rule], host: str, port: int) -> None:
+    """The arranged rules allow exactly what one of them covers, and name a rule that does."""
+    found = RuleSet(rules).find(host, port)
+    assert (found is not None) == model(rules, host, port)
+    assert found is None or (found in rules and model([found], host, port))
+
+
+@given(_RULES)
+def test_rules_are_read_as_they_are_written(rule: Rule) -> None:
+    """The text of a rule is read as that rule, and so are its other spellings."""
+    assert parse_rule(str(rule)) == rule
+    host, colon, port = str(rule).partition(":")
+    assert parse_rule(f"{host.upper()}.{colon}{port}") == rule
+    assert normal_entry(str(rule)) == str(rule)
+
+
+@given(_HOSTS, _PORTS)
+def test_the_missing_rule_helps(host: str, port: int) -> None:
+    """The rule that a refusal names lets the same host and port through, and no other host."""
+    rule = parse_rule(missing_rule(host, port))
+    assert RuleSet([rule]).find(host, port) == rule
+    assert RuleSet([rule]).find(f"x.{host}", port) is None
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[a-z0-9.:*\[\]%xA-F-]{1,40}", fullmatch=True))
+@example("\u2488com")
+@example("a\u3002b")
+def test_any_text_is_a_rule_in_its_normal_form_or_refused(text: str) -> None:
+    """A text is read as rules that read as themselves, or refused with a printable reason."""
+    try:
+        rules = parse_entry(text)
+    except BadRule as why:
+        assert str(why).isascii() and str(why).isprintable()
+        return
+    for rule in rules:
+        assert parse_rule(str(rule)) == rule
+        assert "." in rule.host and rule.host == rule.host.lower() and rule.host.isascii()
+
+
+@given(st.ip_addresses().map(str), st.sampled_from(["", ".", ":80", ".:443"]))
+def test_addresses_are_no_names(address: str, end: str) -> None:
+    """An address in its usual notation is no name, with a dot or a port behind it neither."""
+    try:
+        host, _ = split_port(address + end)
+        name = normal_host(host)
+    except NoHost:
+        return
+    raise AssertionError(name)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_other_notations_of_addresses_are_no_names(number: int) -> None:
+    """An IPv4 address in decimal, octal or hexadecimal, whole or in parts, is no name."""
+    address = ipaddress.IPv4Address(number)
+    parts = [int(part) for part in str(address).split(".")]
+    spellings = [
+        *(str(number), hex(number), f"0{number:o}", f"{parts[0]}.{number % 2**24}"),
+        *(".".join(hex(part) for part in parts), ".".join(f"0{part:o}" for part in parts)),
+        *(str(address).translate(_WIDE), f"[::ffff:{address}]"),
+    ]
+    for spelling in spellings:
+        try:
+            name = normal_host(spelling)
+        except NoHost:
+            continue
+        raise AssertionError((spelling, name))

@@ -61,8 +61,10 @@ class HostNetworks:
 
     def _renew(self) -> None:
         self._renewal = None
-        self._networks = read_networks()
-        self._changed(self._networks)
+        found = read_networks()
+        if found != self._networks:
+            self._networks = found
+            self._changed(found)
 
     def _read(self) -> None:
         """Take what was added into account at once, and read the whole table anew when changes have settled."""

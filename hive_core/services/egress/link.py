@@ -7,6 +7,7 @@ agents that it does not name by then are gone.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections import deque
 from contextlib import suppress
@@ -27,6 +28,7 @@ from hive_core.protocol.network.packets import (
     SyncedPacket,
     ToEgress,
 )
+from hive_core.protocol.network.policy import EgressPolicy
 from hive_core.services.egress.proxy import PURPOSE, Proxy
 
 log = structlog.get_logger(__name__)
@@ -90,10 +92,10 @@ class EgressLink:
             log.error("packet of the daemon refused", error=str(why))
             return
         try:
-            packet = TO_EGRESS.validate_json(data)
+            packet: ToEgress | None = TO_EGRESS.validate_json(data)
         except ValidationError as error:  # Of a newer daemon.
             log.error("packet of the daemon not understood", error=str(error.errors(include_url=False)[:3]))
-            packet = None
+            packet = _shut(data)
         if descriptor is not None:
             if isinstance(packet, ListenerPacket) and packet.purpose == PURPOSE:
                 self.proxy.set_listener(packet.name, descriptor)
@@ -130,3 +132,14 @@ class EgressLink:
                 packets += [each for agent in self.proxy.agents.values() if (each := agent.take_traffic()) is not None]
                 for packet in packets:
                     await connection.send(packet.model_dump_json().encode())
+
+
+def _shut(data: bytes) -> AgentPacket | None:
+    """Return the packet that lets an agent reach nothing, if `data` was to say what it may reach; else None."""
+    try:
+        found = json.loads(data)
+        if found["kind"] == "agent":
+            return AgentPacket(name=found["name"], policy=EgressPolicy())
+    except (ValueError, TypeError, KeyError):
+        pass
+    return None

@@ -68,12 +68,12 @@ class Proxy:
         agent = self.agents.get(name)
         if agent is None:
             os.close(descriptor)
-            self._lose(name, "the agent is unknown")
+            self._tell_lost(name, "the agent is unknown")
             return
         try:
             listener = check_listener(descriptor)
         except BadListener as why:
-            self._lose(name, str(why))
+            self._tell_lost(name, str(why))
             return
         if (earlier := self._listeners.pop(name, None)) is not None:
             earlier.replace()
@@ -114,8 +114,11 @@ class Proxy:
             listener.close()
 
     def _lose(self, name: str, why: str) -> None:
-        log.warning("listener lost", agent=name, why=why)
         self._listeners.pop(name, None)
+        self._tell_lost(name, why)
+
+    def _tell_lost(self, name: str, why: str) -> None:
+        log.warning("listener lost", agent=name, why=why)
         self._lost(ListenerLostPacket(name=name, purpose=PURPOSE, why=why))
 
     def _set_networks(self, networks: set[Network]) -> None:

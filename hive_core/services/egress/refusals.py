@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import NamedTuple
 
 from hive_core.protocol.network.packets import RefusedPacket
@@ -10,7 +11,7 @@ from hive_core.services.egress.checks.decision import EgressRefusal
 from hive_core.text import one_line
 
 _STATUS = {"bad_request": 400, "connections": 503, "bytes_per_day": 403}
-_PHRASES = {400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 417: "Expectation Failed"} | {
+PHRASES = {400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 417: "Expectation Failed"} | {
     431: "Request Header Fields Too Large",
     501: "Not Implemented",
     502: "Bad Gateway",
@@ -19,6 +20,8 @@ _PHRASES = {400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 417
 }
 _MAX_KINDS = 64
 """Different refusals of one agent that are kept apart until they are reported; further ones are counted together."""
+_MAX_HOST = 260
+_MAX_DETAIL = 300
 _PER_REPORT = 20
 """Packets about refusals that are sent at a time."""
 
@@ -68,7 +71,7 @@ def explain(refusal: EgressRefusal, status: int | None = None) -> Explanation:
             text = "This agent has used up the bytes that it may send and receive today (UTC). Ask your operator."
         case _:
             text = f"The request was not understood: {detail}."
-    return Explanation(status, _PHRASES.get(status, "Refused"), text)
+    return Explanation(status, PHRASES.get(status, "Refused"), text)
 
 
 class RefusalCounter:
@@ -81,7 +84,8 @@ class RefusalCounter:
         """Refusals since the start, by agent and reason."""
 
     def add(self, agent: str, refusal: EgressRefusal) -> None:
-        """Count a refusal."""
+        """Count a refusal. Its words of the agent are cut: what is kept and told is bounded."""
+        refusal = replace(refusal, host=refusal.host[:_MAX_HOST], detail=refusal.detail[:_MAX_DETAIL])
         self.total[agent, refusal.reason] = self.total.get((agent, refusal.reason), 0) + 1
         key = (agent, refusal)
         if key not in self._counts:

@@ -138,8 +138,12 @@ class FakeDaemon:
 
     async def tell(self, packet: EgressPacket, descriptor: int | None = None) -> None:
         """Send a packet, and wait until the proxy has taken it in."""
+        await self.tell_raw(packet.model_dump(mode="json"), descriptor)
+
+    async def tell_raw(self, packet: dict[str, Any], descriptor: int | None = None) -> None:
+        """Send what may be no packet, and wait until the proxy has taken it in."""
         assert self._connection is not None
-        await self._connection.send(packet.model_dump_json().encode(), descriptor)
+        await self._connection.send(json.dumps(packet).encode(), descriptor)
         self._told += 1
         await self.settle()
 

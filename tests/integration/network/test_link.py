@@ -185,6 +185,15 @@ async def test_a_daemon_that_is_away(own: FakeDaemon) -> None:
     assert (await own.settle())["agents"] == 0
 
 
+async def test_a_policy_that_is_not_understood(daemon: FakeDaemon) -> None:
+    """A policy that the proxy cannot read lets the agent reach nothing, instead of what it could before."""
+    await daemon.tell_raw({"kind": "agent", "name": "ada", "policy": {"allow": ["*.com"]}})
+    assert (await reach(daemon)).startswith("403")
+    await daemon.tell_raw({"kind": "new of a newer daemon"})
+    await daemon.allow("ok.example.org")
+    assert await reach(daemon) == "200 200"
+
+
 async def test_a_next_listener(own: FakeDaemon) -> None:
     """The next harness listens while the last listener is still held; connections to both are served."""
     await own.allow("ok.example.org")

@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -95,7 +96,8 @@ class AcceptWatcher:
             self._begun.set()
             if after is before:
                 log.warning("an accept blocked, its listener is shut down")
-                after[0].shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):
+                    after[0].shutdown(socket.SHUT_RDWR)
 
 
 class AgentListener:

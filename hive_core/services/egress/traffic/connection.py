@@ -22,16 +22,18 @@ from hive_core.services.egress.checks.client_hello import (
 )
 from hive_core.services.egress.checks.decision import EgressRefusal
 from hive_core.services.egress.checks.heads import BadHead, Head, NotAName, find_end, read_head
-from hive_core.services.egress.refusals import Explanation, RefusalCounter, explain
+from hive_core.services.egress.refusals import PHRASES, Explanation, RefusalCounter, explain
 from hive_core.services.egress.traffic.dial import AddressRefused, Dialer, Unreachable
 from hive_core.services.egress.traffic.forward import BadResponse, Exchange
 from hive_core.services.egress.traffic.tunnel import Tunnel
+from hive_core.text import shown
 
 log = structlog.get_logger(__name__)
 
 _HEAD_SECONDS = 15.0
 """For the head of a request, and for the first message of TLS."""
-_CONNECT_SECONDS = 40.0
+_CONNECT_SECONDS = 60.0
+"""More than the dialer takes."""
 _LINGER_SECONDS = 2.0
 _PIECE = 16 * 1024
 _HTTP_PORT, _TLS_PORT = 80, 443
@@ -113,7 +115,7 @@ class Connection:
             await self._answer(explain(refused.refusal, refused.status))
             return
         except Unreachable as why:
-            await self._answer(Explanation(why.status, "Bad Gateway", f"{why}."))
+            await self._answer(Explanation(why.status, PHRASES[why.status], f"{why}."))
             return
         self._client.send(_ESTABLISHED)
         rest = data[end:]
@@ -254,7 +256,7 @@ class Connection:
 
     def _check_hello(self, host: str, hello: ClientHello) -> None:
         if hello.server_name != host:
-            asked = f"TLS names the server {hello.server_name!r}" if hello.server_name else "TLS names no server"
+            asked = f"TLS names the server {shown(hello.server_name)}" if hello.server_name else "TLS names no server"
             detail = f"{asked}, and the proxy was asked for {host}"
             raise _Refused(EgressRefusal("server_name", host, _TLS_PORT, detail=detail))
         if hello.encrypted and not self._agent.decider.is_encrypted_hello_allowed:

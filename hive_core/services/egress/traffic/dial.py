@@ -20,6 +20,8 @@ _KEPT_SECONDS = 10.0
 _KEPT_FAILURE_SECONDS = 2.0
 _MAX_KEPT = 4_096
 _MAX_ADDRESSES = 16
+_LOOKUP_SECONDS = 20.0
+_CONNECT_SECONDS = 30.0
 _DELAY_SECONDS = 0.25
 """Until another address is tried beside one that does not answer."""
 
@@ -77,7 +79,10 @@ class Dialer:
         if not allowed:
             raise AddressRefused(EgressRefusal("refused_address", host, port, detail=why))
         try:
-            return await _connect(allowed)
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                return await _connect(allowed)
+        except TimeoutError:
+            raise Unreachable(f"{host} port {port} does not answer", 504) from None
         except OSError as error:
             why = error.strerror or str(error) or type(error).__name__
             raise Unreachable(f"{host} port {port} does not answer: {why}") from None
@@ -89,7 +94,11 @@ class Dialer:
         if pending is None:
             pending = self._pending[key] = asyncio.ensure_future(self._ask(agent, host))
             pending.add_done_callback(lambda _: self._pending.pop(key, None))
-        return await asyncio.shield(pending)
+        try:
+            async with asyncio.timeout(_LOOKUP_SECONDS):
+                return await asyncio.shield(pending)
+        except TimeoutError:
+            raise Unreachable(f"the name servers do not answer for {host}", 504) from None
 
     async def _ask(self, agent: EgressAgent, host: str) -> _Kept:
         failure, found = "", []

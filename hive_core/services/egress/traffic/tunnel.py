@@ -10,8 +10,11 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-_BUFFER = memoryview(bytearray(256 * 1024))
-"""Where all connections are read into; what was read is sent or set aside before the next read."""
+_BUFFER = memoryview(bytearray(64 * 1024))
+"""Where all connections are read into; what was read is sent or set aside before the next read.
+
+Its size bounds what is set aside for each direction of a connection, of which an agent can have many.
+"""
 
 
 class Tunnel:

@@ -50,6 +50,7 @@ from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
+from hive_core.outside.network.network import Network
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
@@ -153,6 +154,9 @@ class Daemon:
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
+        network = Network(settings.egress, settings.approval.network, database=database, broker=broker, agents=agents)
+        await network.open()
+        agents.changed.append(network.configuration_changed)
         credentials = CredentialStore(layout.credentials)
         repositories = await open_repositories(
             settings, layout, database, credentials, runtime.bubblewrap, partial(_agents_with, agents)
@@ -220,7 +224,17 @@ class Daemon:
         if missing:
             _log.warning("variables of pass_environment are not set", names=missing)
         status_report = StatusReport(
-            layout, database, space, directory, broker, agents, runtime, metrics, settings.proposal_space, missing
+            layout,
+            database,
+            space,
+            directory,
+            broker,
+            agents,
+            runtime,
+            metrics,
+            settings.proposal_space,
+            missing,
+            network,
         )
         copies = DatabaseCopies(layout.database, layout.scratch)
         work_gate = make_work_gate(
@@ -261,6 +275,7 @@ class Daemon:
             repository_settings=settings.repositories,
             lease_seconds=settings.lease_seconds,
             find_repository=find_repository,
+            network=network,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
@@ -281,6 +296,7 @@ class Daemon:
         # Long polls end first, because closing the sockets waits for them.
         stack.callback(events.close)
         stack.callback(broker.close)
+        stack.callback(network.close)
         stack.callback(copies.close)
 
         # Agents stop while the sockets are still open, so that they can release their leases.
@@ -294,7 +310,9 @@ class Daemon:
             self._part("vacuum", run_retention(broker.vacuum, settings.retention_days)),
             self._part("database limit", limit_database(space, broker, scheduler)),
             self._part("vacuum of questions", run_retention(scheduler.vacuum, settings.retention_days)),
+            self._part("vacuum of the network", run_retention(network.vacuum, settings.retention_days)),
             self._part("what time brings", scheduler.run()),
+            self._part("network", network.run()),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
             self._part("trash", lifecycle.empty_trash()),

@@ -21,6 +21,7 @@ from hive_core.errors.faults import dotted, find_faults, in_words, known_keys, n
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.config.host_access import BindName, DeviceName, OfferedBind
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.protocol.network.settings import Egress
 from hive_core.text import shown
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
@@ -66,6 +67,9 @@ class Approval(BaseModel):
             description="Proposals of work about repositories that name nobody else; `agent:NAME` is an agent.",
         ),
         in_words("it must be manager, operator, both or agent:NAME"),
+    ] = "operator"
+    network: Annotated[
+        Literal["manager", "operator"], Field(description="An agent's request to reach a host for a time.")
     ] = "operator"
     rules: Annotated[
         list[AutoRule], Field(max_length=100, description="Rules that decide before anyone is asked.")
@@ -278,6 +282,7 @@ class Settings(BaseModel):
     repositories: Annotated[
         RepositorySettings, Field(description="Traffic with upstreams of repositories (a table).")
     ] = RepositorySettings()
+    egress: Annotated[Egress, Field(description="What sealed agents may reach of the world (a table).")] = Egress()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
     ] = "info"
@@ -313,7 +318,7 @@ _OTHER_VARIABLES = frozenset(
     }
 )
 """Variables that begin as settings do and are none."""
-_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories", "binds"})
+_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories", "binds", "egress"})
 """Settings that are tables, which are JSON in the environment."""
 
 

@@ -14,13 +14,15 @@ from pydantic import Field
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment
 from hive_agent.repositories.configuration import applied_repository
-from hive_agent.tools import proposals, work
+from hive_agent.tools import network, proposals, work
 from hive_agent.tools.output import Lines, Skip, as_tool_errors, read_log
 from hive_agent.tools.proposals import CommitText, ProposalNote, propose
 from hive_core.protocol import (
     AgentConfig,
+    ApproveHost,
     ApproveRequest,
     CommitId,
+    DenyHost,
     DenyRequest,
     DestroyProposal,
     HistoryQuery,
@@ -35,6 +37,7 @@ from hive_core.protocol import (
 from hive_core.protocol.names import MANAGER, NAME_RULE
 from hive_core.text import printable_line
 
+RequestNumber = Annotated[int, Field(ge=1, description="The number of the request; see list_network_requests.")]
 AgentName = Annotated[str, Field(description="The agent's name; see list_agents.")]
 
 
@@ -44,6 +47,32 @@ def add_tools(server: MCPServer[None], client: CoreClient, environment: AgentEnv
     add_request_tools(server, client, environment)
     _add_lifecycle_tools(server, client)
     _add_work_tools(server, client)
+    _add_network_tools(server, client)
+
+
+def _add_network_tools(server: MCPServer[None], client: CoreClient) -> None:
+    @server.tool(structured_output=False)
+    async def approve_network(
+        number: RequestNumber,
+        note: Annotated[str, Field(max_length=2_000, description="What the agent is told.")] = "",
+        hours: Annotated[
+            float | None, Field(gt=0, le=720, description="For so long; left out: as long as it asks.")
+        ] = None,
+    ) -> str:
+        """Approve an agent's request to reach a host, to which it can then send all that it knows."""
+        with as_tool_errors():
+            decided = await client.approve_host(number, ApproveHost(hours=hours, note=note))
+        return network.request_line(decided)
+
+    @server.tool(structured_output=False)
+    async def deny_network(
+        number: RequestNumber,
+        note: Annotated[str, Field(min_length=1, max_length=2_000, description="Why; the agent reads it.")],
+    ) -> str:
+        """Deny an agent's request to reach a host."""
+        with as_tool_errors():
+            decided = await client.deny_host(number, DenyHost(note=note))
+        return network.request_line(decided)
 
 
 def _add_work_tools(server: MCPServer[None], client: CoreClient) -> None:

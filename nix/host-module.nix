@@ -212,6 +212,14 @@ in
         default = "operator";
         description = "Who approves the end of an agent that the manager asks for.";
       };
+      network = mkOption {
+        type = types.enum [
+          "manager"
+          "operator"
+        ];
+        default = "operator";
+        description = "Who decides on an agent's request to reach a host for a time.";
+      };
       rules = mkOption {
         type = types.listOf toml.type;
         default = [ ];
@@ -222,6 +230,36 @@ in
           }
         ];
         description = "Rules that approve before anybody is asked.";
+      };
+    };
+
+    egress = {
+      allow = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [
+          "nix-cache"
+          "github.com:22"
+        ];
+        description = "Hosts that every sealed agent reaches: `host[:port]`, `*.host`, and names of sets.";
+      };
+      deny = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        description = "Hosts that no agent reaches, whatever else allows them.";
+      };
+      encryptedHello = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether TLS connections may hide the name of their host.";
+      };
+      limits = mkOption {
+        type = types.submodule { freeformType = toml.type; };
+        default = { };
+        example = {
+          connections = 64;
+        };
+        description = "Limits of the connections of each agent, by their names in the settings file.";
       };
     };
 

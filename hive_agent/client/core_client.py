@@ -157,6 +157,23 @@ class CoreClient(CoreConnection):
     async def deny_work(self, repo: str, number: int, request: protocol.DenyWork) -> protocol.WorkProposal:
         return await self.post(f"{_work(repo, number)}/deny", request, protocol.WorkProposal)
 
+    async def ask_for_host(self, request: protocol.AskForHost) -> protocol.NetworkRequest:
+        """Ask to reach a host; the decision comes as a message. Asking again while it waits changes nothing."""
+        return await self.post("/v1/network/requests", request, protocol.NetworkRequest)
+
+    async def host_requests(self, query: protocol.NetworkRequestsQuery) -> protocol.NetworkRequestList:
+        """List the requests of this agent to reach hosts; the manager sees those of all."""
+        path = "/v1/network/requests"
+        return await self.call("GET", path, protocol.NetworkRequestList, query=_values(query))
+
+    async def approve_host(self, number: int, request: protocol.ApproveHost) -> protocol.NetworkRequest:
+        """Approve a request to reach a host. Only for the manager, like the next one."""
+        return await self.post(f"/v1/network/requests/{number}/approve", request, protocol.NetworkRequest)
+
+    async def deny_host(self, number: int, request: protocol.DenyHost) -> protocol.NetworkRequest:
+        """Deny a request to reach a host."""
+        return await self.post(f"/v1/network/requests/{number}/deny", request, protocol.NetworkRequest)
+
     async def approve(self, agent: str, number: int, request: protocol.ApproveRequest) -> protocol.Proposal:
         """Approve a proposal; returns before the deployment. Only for the manager, like all that follow."""
         return await self.post(f"{_proposal(agent, number)}/approve", request, protocol.Proposal)

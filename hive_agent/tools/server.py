@@ -17,6 +17,7 @@ from hive_agent.environment import AgentEnvironment, version
 from hive_agent.prompts.turn_prompt import frames
 from hive_agent.role import Role
 from hive_agent.tools.bounded_server import BoundedServer
+from hive_agent.tools.network import add_network_tools
 from hive_agent.tools.output import LONGEST_OUTPUT, add_log_tools, as_tool_errors, first_lines
 from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
@@ -48,6 +49,7 @@ def build(role: Role, environment: AgentEnvironment, client: CoreClient) -> MCPS
     add_log_tools(server, client)
     add_proposal_tools(server, client, environment)
     add_work_tools(server, client)
+    add_network_tools(server, client)
     role.add_tools(server, client, environment)
     return server
 

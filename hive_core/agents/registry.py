@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from hive_core.agents.health import HarnessReports
@@ -26,6 +26,8 @@ class AgentRegistry:
         self, *, layout: Layout, directory: Directory, broker: Broker, runtime: Runtime, reports: HarnessReports
     ) -> None:
         """The registry keeps `directory` up to date with the agents."""
+        self.changed: list[Callable[[str], None]] = []
+        """Called with an agent that was added or removed, or whose configuration is another one now."""
         self._layout = layout
         self._directory = directory
         self._broker = broker
@@ -47,11 +49,15 @@ class AgentRegistry:
         """Add an agent; it can receive messages from now on."""
         self._directory.put(Member(record.name, record.kind, _allowed(record), record.instance))
         self._records[record.name] = record
+        self._tell(record.name)
 
     def replace(self, record: AgentRecord) -> None:
         """Replace the agent's record. The instance of its harness stays."""
         self._directory.member(record.name).allowed = _allowed(record)
+        before = self._records.get(record.name)
         self._records[record.name] = record
+        if before is None or before.config != record.config:
+            self._tell(record.name)
 
     def remove(self, name: str) -> None:
         """Remove the agent, which may be detached."""
@@ -59,6 +65,7 @@ class AgentRegistry:
         del self._records[name]
         self._page_problems.pop(name, None)
         self._refusals.pop(name, None)
+        self._tell(name)
 
     def detach(self, name: str) -> Member:
         """Stop delivering messages to the agent, which stays registered; `attach` undoes it."""
@@ -94,6 +101,10 @@ class AgentRegistry:
     def mark_outdated(self, closures: Iterable[str]) -> None:
         """Record that these closures, and no others, were built with an older hyperhive."""
         self._outdated = frozenset(closures)
+
+    def _tell(self, name: str) -> None:
+        for call in self.changed:
+            call(name)
 
     # --- questions ------------------------------------------------------------------------------------------
 

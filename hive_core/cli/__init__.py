@@ -32,6 +32,9 @@ COMMANDS = {
     "secret": Lazy(
         "hive_core.cli.commands.agents.secrets:secret", "Give secrets to agents, list them, and take them away."
     ),
+    "net": Lazy(
+        "hive_core.cli.commands.outside.network:net", "Show and change what agents reach, and decide on requests."
+    ),
     "destroy": Lazy(
         "hive_core.cli.commands.agents.lifecycle:destroy", "Remove agents; their state is kept unless purged."
     ),
@@ -114,7 +117,7 @@ ALIASES = {"ls": "list", "ps": "list", "rm": "destroy"}
 """Names of other programs for the same commands."""
 
 SECTIONS = {
-    "Agents": ("spawn", "list", "show", "start", "stop", "restart", "destroy", "limits", "secret"),
+    "Agents": ("spawn", "list", "show", "start", "stop", "restart", "destroy", "limits", "secret", "net"),
     "Steering": (
         *("run", "transcript", "cancel", "retry", "skip", "pause", "resume", "queue"),
         *("model", "compact", "new-session", "login", "watch", "open"),

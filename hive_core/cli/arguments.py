@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -195,3 +196,23 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the da
 def print_json(answer: object) -> None:
     """Print one JSON document on one line, in printable ASCII, so that it is safe on a terminal too."""
     click.echo(json.dumps(answer).replace("\x7f", "\\u007f"))
+
+
+_DURATION = re.compile(r"(?P<number>[0-9]{1,6}(?:\.[0-9]{1,6})?)(?P<unit>[dhm])")
+_HOURS = {"d": 24.0, "h": 1.0, "m": 1 / 60}
+
+
+class _Duration(click.ParamType[float]):
+    """A time such as `90m`, `2h` or `7d`; the value is in hours."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = _DURATION.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is no time: write 90m, 2h or 7d", param, ctx)
+        return float(match["number"]) * _HOURS[match["unit"]]
+
+
+DURATION = _Duration()
+"""Type of an option with a time; the value is in hours."""

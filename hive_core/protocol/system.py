@@ -30,6 +30,10 @@ class HiveStatus(Answer):
     messages_unacked: int
     operator_unread: int
     open_questions: int = 0
+    network_requests: int = 0
+    """The requests of agents to reach a host that wait for the operator."""
+    open_networks: list[str] = Field(default_factory=list)
+    """The agents that may reach everything that is public, by a rule that ends."""
     database_bytes: int = 0
     """The bytes used in the database file, of `database_limit` that may be; 0 in answers of older daemons."""
     database_limit: int = 0

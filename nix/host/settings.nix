@@ -61,9 +61,14 @@ in
           config
           spawn
           destroy
+          network
           rules
           ;
         manager_config = cfg.approval.managerConfig;
+      };
+      egress = lib.mapAttrs (_: lib.mkDefault) {
+        inherit (cfg.egress) allow deny limits;
+        encrypted_hello = cfg.egress.encryptedHello;
       };
     };
   };

@@ -16,6 +16,7 @@ from hive_core.infra.git.maintenance import packed_bytes
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, question_store
+from hive_core.outside.network.network import Network
 from hive_core.protocol import HiveStatus, Lifecycle
 from hive_core.protocol.names import OPERATOR
 from hive_core.runtimes.base import Runtime
@@ -36,9 +37,11 @@ class StatusReport:
         metrics: Metrics,
         proposal_limit: int,
         missing_environment: Sequence[str] = (),
+        network: Network | None = None,
     ) -> None:
         """`proposal_limit` is the limit for the proposals of each agent, in bytes."""
         self._proposal_limit = proposal_limit
+        self._network = network
         self._layout = layout
         self._database = database
         self._space = space
@@ -66,7 +69,10 @@ class StatusReport:
                 question_store.count_open_questions(db),
             )
         )
+        network = self._network
         return HiveStatus(
+            network_requests=0 if network is None else await network.count_waiting(),
+            open_networks=[] if network is None else network.open_agents(),
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,

@@ -15,6 +15,7 @@ from hive_core.api.routes import harness, messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
 from hive_core.api.routes.agents import access, control
 from hive_core.api.routes.agents import management as of_agents
+from hive_core.api.routes.agents import network as network_routes
 from hive_core.api.routes.agents import secrets as secret_routes
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.status_report import StatusReport
@@ -26,6 +27,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
+from hive_core.outside.network.network import Network
 from hive_core.settings import RepositorySettings
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.repositories.registry import Repositories
@@ -60,6 +62,7 @@ class Services:
     repository_settings: RepositorySettings
     lease_seconds: float
     find_repository: FindRepository
+    network: Network
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:
@@ -92,6 +95,8 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
         *proposals.decisions(gate, manager_only=True),
         *of_work.submissions(services.work_gate),
         *of_work.work_views(services.work_gate),
+        *network_routes.host_requests(services.network),
+        *network_routes.host_decisions(services.network, manager_only=True),
     ]
 
 
@@ -110,6 +115,9 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *of_agents.limit_views(services.limits, manager_only=False),
         *of_agents.limit_changes(services.limits),
         *secret_routes.agent_secrets(services.secrets),
+        *network_routes.network_views(services.network),
+        *network_routes.network_changes(services.network),
+        *network_routes.host_decisions(services.network, manager_only=False),
         *of_agents.deployments(gate, manager_only=False),
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=False),

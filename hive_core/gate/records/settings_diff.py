@@ -17,7 +17,10 @@ _WIDTH = 250
 _WORDS = frozenset({"backend", "model", "effort", "network", "nix_daemon"})
 """Settings that are not numbers, of which none is higher than another."""
 _UNSET = {"allowed_recipients": "everyone"}
-_MEANINGS = {"repos": "it sees each of them whole, with its history, and may submit work for it"}
+_MEANINGS = {
+    "repos": "it sees each of them whole, with its history, and may submit work for it",
+    "allowed_hosts": "it reaches each of them, and can send them all that it knows",
+}
 """The meaning of a name that is added to a list."""
 _EFFECTS = {("nix_daemon", True): "the host's Nix daemon, and so the whole network and the host's disk"}
 """The meaning of settings that a reviewer might take for small ones."""

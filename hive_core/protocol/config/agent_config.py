@@ -14,6 +14,7 @@ from hive_core.protocol.config.host_access import BindName, DeviceName
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.config.secrets import MAX_SECRETS, SecretName
 from hive_core.protocol.names import ADDRESS_PATTERN
+from hive_core.protocol.network.settings import AllowedHosts
 from hive_core.protocol.work.repositories import RepositoryName
 
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit", "Glob", "Grep")
@@ -204,7 +205,8 @@ class AgentConfig(Request):
     broadcasts. `tools` are the agent CLI's own tools, beside the hive's. `memory_max`, and `disk_max` for all that the
     agent can write, are in MiB or GiB ("512M", "3G"), `cpu_quota` in percent of one core, `io_weight` a share (100 is
     the default); None leaves a limit to the operator's defaults. A `sealed` network is none at all: such an agent
-    reaches the hive's socket and nothing else.
+    reaches the hive's socket, and through the hive's proxy the hosts that it is allowed: those of `allowed_hosts`
+    (`host[:port]`, `*.host`, names of sets), and those that the operator allows.
     `nix_daemon` shows the socket of the host's Nix daemon in the container, which builds and fetches for its callers:
     it is the whole network, also of a sealed agent, and the host's disk.
 
@@ -231,6 +233,7 @@ class AgentConfig(Request):
     tasks_max: TasksMax | None = None
     io_weight: IoWeight | None = None
     network: Literal["host", "sealed"] = "host"
+    allowed_hosts: AllowedHosts = Field(default_factory=list)
     repos: list[RepositoryName] = Field(default_factory=list, max_length=20)
     nix_daemon: bool = False
     turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0

@@ -53,6 +53,8 @@ EXCUSED = {
     "bad_credential": ("positive_data_acceptance",),
     "no_upstream": ("positive_data_acceptance",),
     "not_a_stream": ("positive_data_acceptance",),
+    # What is a host, no pattern says.
+    "bad_rule": ("positive_data_acceptance",),
 }
 INSTANCE = "instance-1"
 # These start processes, which is what other tests are for: their agents do not exist.
@@ -66,6 +68,9 @@ NOTHING_TO_DO = (
     "/v1/agents/{name}/secrets/remove",
     *(f"/v1/agents/{{name}}/queue/{{id}}/{verb}" for verb in ("remove", "edit", "move")),
     *(f"/v1/proposals/{{name}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "allow-fetches")),
+    # No rule of this host was made, bob has the host's network, and there are no requests.
+    *(f"{path}/rules/remove" for path in ("/v1/network", "/v1/agents/{name}/network")),
+    *("/v1/network/requests", "/v1/network/requests/{id}/approve", "/v1/network/requests/{id}/deny"),
     # There is no work.
     "/v1/work",
     *(f"/v1/work/{{repo}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "retry", "comments")),
@@ -209,6 +214,7 @@ def _make_acceptable(case: Case[Any]) -> None:
             if isinstance(config, dict):
                 config.pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.
                 config.pop("repos", None)  # Those that an operator registered.
+                config.pop("allowed_hosts", None)  # Hosts and sets.
                 _decide_on_one(config.get("script"))
                 config.pop("binary_files", None)  # A path, of which only the last part has rules of its own.
         if case.operation.label == "POST /v1/repositories":
@@ -216,6 +222,12 @@ def _make_acceptable(case: Case[Any]) -> None:
             for key in ("source", "token", "ssh_key", "push"):
                 case.body.pop(key, None)  # They have to fit together.
             case.body["path"] = "/srv/shop"
+        if "/network" in case.operation.path and "host" in case.body:
+            case.body["host"] = None if case.body.get("effect") == "open" else "one.example"
+        if case.body.get("effect") == "open":
+            case.body["hours"] = 1.0  # It always has an end.
+        elif "effect" in case.body:
+            case.body["host"] = "one.example"
         files = case.body.get("files")
         if case.operation.label == "POST /v1/agents/{name}/configuration" and isinstance(files, dict):
             case.body["files"] = dict.fromkeys(files, "eA==")  # Base64.

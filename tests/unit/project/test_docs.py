@@ -45,6 +45,7 @@ from hive_core.protocol import (
     ScriptWork,
 )
 from hive_core.protocol.config.host_access import OfferedBind
+from hive_core.protocol.network.settings import Egress, EgressLimitSettings
 from hive_core.settings import (
     Approval,
     AutoRule,
@@ -197,9 +198,10 @@ def meant(words: list[str]) -> str | None:
     if not words:
         return None
     default = f"{words[0]} list"  # What a group that has a list does when it is not said what.
-    # `queue` has the agent between its words.
+    # `queue` and `net` have the agent between their words.
     inside = " ".join([words[0], *words[2:3]])
-    found = (" ".join(words[:2]), inside, ALIASES.get(words[0], words[0]), default, f"{words[0]} edit")
+    shown = (default, f"{words[0]} edit", f"{words[0]} allow")
+    found = (" ".join(words[:2]), inside, ALIASES.get(words[0], words[0]), *shown)
     return next((name for name in found if name in cli()), None)
 
 
@@ -262,6 +264,8 @@ SETTINGS: dict[type[BaseModel], str] = {
     Budgets: "key of budgets",
     RepositorySettings: "key of repositories",
     OfferedBind: "key of a bind",
+    Egress: "key of egress",
+    EgressLimitSettings: "key of egress.limits",
 }
 AGENT_TOML: dict[type[BaseModel], str] = {
     AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",
@@ -275,7 +279,7 @@ AGENT_TOML: dict[type[BaseModel], str] = {
 @pytest.mark.parametrize("model", SETTINGS)
 def test_settings(model: type[BaseModel]) -> None:
     """Every setting, nested ones too, is in its table with its default, and the table has no other."""
-    page = "work" if model is RepositorySettings else "operating"
+    page = {RepositorySettings: "work", Egress: "network", EgressLimitSettings: "network"}.get(model, "operating")
     assert documented(page, SETTINGS[model]) == defaults(model)
 
 

@@ -70,6 +70,12 @@ def status(socket: str | None, as_json: bool) -> None:
 def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
     agents = ", ".join(f"{count} {coloured_state(word)}" for word, count in answer.get("agents", {}).items() if count)
     unread, questions = answer.get("operator_unread", 0), answer.get("open_questions", 0)
+    asked = answer.get("network_requests", 0)
+    opened = [escaped_line(str(name)) for name in answer.get("open_networks") or []]
+    network = [("Network", f'{asked} requests wait for you: see them with "hive-c0re net"')] if asked else []
+    if opened:
+        which = f"{', '.join(opened)} may reach everything that is public"
+        network.append(("OPEN", click.style(f'{which}: see "hive-c0re net"', fg="bright_red", bold=True)))
     running = duration(answer.get("started_at"), now())
     problem = answer.get("build_problem")
     builds = [("Builds", f"do not work, proposals are refused: {escaped_line(str(problem))}")] if problem else []
@@ -88,6 +94,7 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("Messages", f"{answer.get('messages_stored')} stored, {answer.get('messages_unacked')} not yet handled"),
         *database,
         *space,
+        *network,
         ("Questions", f'{questions} open: see them with "hive-c0re questions"' if questions else "none open"),
         ("Inbox", f'{unread} unread: read them with "hive-c0re inbox"' if unread else "nothing unread"),
     ]
@@ -133,15 +140,15 @@ def logs(socket: str | None, name: str, lines: int, follow: bool, pager: bool, a
     else:
         page_lines(answer, pager)
     if follow:
-        _follow(client, name, str(answer.get("cursor")), show)
+        follow_lines(client, agent_path(name, "logs"), str(answer.get("cursor")), show)
 
 
-def _follow(client: Client, name: str, cursor: str, show: Callable[[dict[str, Any]], None]) -> None:
-    """Show the lines after `cursor` as they come, also across a restart of the daemon."""
+def follow_lines(client: Client, path: str, cursor: str, show: Callable[[dict[str, Any]], None]) -> None:
+    """Show the lines of a log after `cursor` as they come, also across a restart of the daemon."""
     while True:
         query = {"cursor": cursor, "wait_seconds": _POLL_SECONDS}
         try:
-            answer = client.get(agent_path(name, "logs"), query, wait=_POLL_SECONDS)
+            answer = client.get(path, query, wait=_POLL_SECONDS)
         except Failure as failure:
             if not failure.transient:
                 raise

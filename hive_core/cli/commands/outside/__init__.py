@@ -1,0 +1,1 @@
+"""Commands about the world outside: what agents reach of it."""

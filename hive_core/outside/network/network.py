@@ -1,0 +1,313 @@
+"""The network of agents: what each may reach, who has changed that and until when, and what was refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from hive_core.agents.store import AgentRecord
+from hive_core.errors import HiveError
+from hive_core.gate.policy import Principal
+from hive_core.infra.concurrency.wakeups import Wakeups
+from hive_core.infra.database.database import TEMPORARY_ERRORS, Database, steady_milliseconds
+from hive_core.messaging import Broker
+from hive_core.outside.network import store, texts
+from hive_core.outside.network.log import NetworkLog
+from hive_core.outside.network.reports import store as report_store
+from hive_core.outside.network.reports.refusals import RefusalRecords
+from hive_core.outside.network.reports.traffic import TrafficCounts
+from hive_core.outside.network.requests import HostDecider, HostRequests, not_needed
+from hive_core.outside.network.rule_book import RuleBook, RuleChange
+from hive_core.outside.network.rule_changes import RuleChanges
+from hive_core.outside.network.rules import is_covered, make_policy, read_entry
+from hive_core.outside.network.views import NetworkViews
+from hive_core.protocol import (
+    AgentNetwork,
+    ApproveHost,
+    AskForHost,
+    DenyHost,
+    LogsAnswer,
+    LogsQuery,
+    MakeRule,
+    NetworkOverview,
+    NetworkRequest,
+    RemoveRule,
+)
+from hive_core.protocol.names import EVERYONE, MANAGER
+from hive_core.protocol.network.packets import FromEgress, RefusedPacket, TrafficPacket
+from hive_core.protocol.network.policy import EgressPolicy
+from hive_core.protocol.network.settings import Egress
+
+log = structlog.get_logger(__name__)
+
+_HOUR = 3_600_000
+_LONGEST_PAUSE = 60.0
+"""Seconds after which a clock that was changed is noticed."""
+_RETRY_SECONDS = 5.0
+_REPORT_SECONDS = 1.0
+"""Time for which reports of the proxy are collected before they are stored."""
+
+
+class KnownAgents(Protocol):
+    """Interface to the agents, as far as this package needs it."""
+
+    def find(self, name: str) -> AgentRecord | None:
+        """Return the agent's record, or None."""
+
+    def record(self, name: str) -> AgentRecord:
+        """Return the agent's record. Raises `unknown_agent`, `bad_name`."""
+
+    def all(self) -> Sequence[AgentRecord]:
+        """Return the records of all agents."""
+
+
+class Network:
+    """The daemon's side of egress. It knows nothing of the proxy, which hears of changes by `on_changed`."""
+
+    def __init__(
+        self,
+        settings: Egress,
+        decider: HostDecider,
+        *,
+        database: Database,
+        broker: Broker,
+        agents: KnownAgents,
+        clock: Callable[[], int] = steady_milliseconds,
+    ) -> None:
+        """`decider` is the setting `approval.network`; `clock` gives the time in milliseconds, and never goes back."""
+        self.on_changed: Callable[[str], None] = _nobody
+        """Called with each agent whose policy may have changed, or that is gone."""
+        self.on_close: Callable[[str], None] = _nobody
+        """Called with an agent whose open connections are to end, if its policy does not allow them; after
+        `on_changed`."""
+        self._settings = settings
+        self._decider = decider
+        self._database = database
+        self._broker = broker
+        self._agents = agents
+        self._clock = clock
+        self._wakeups = Wakeups()
+        self._book = RuleBook(database, clock)
+        self._traffic = TrafficCounts()
+        self._refusals = RefusalRecords(database, broker, self.decider_of, clock)
+        self._reported = asyncio.Event()
+        self._rules_changed = asyncio.Event()
+        self.requests = HostRequests(database, broker, self._book, self.decider_of, clock)
+        self._changes = RuleChanges(settings, database, self._book, clock)
+        self._views = NetworkViews(settings, database, self._book, self._traffic, self.requests, clock)
+        self._log = NetworkLog(database, self._wakeups)
+
+    async def open(self) -> None:
+        """Read the rules; those whose end has passed while no daemon ran end now."""
+        now = self._clock()
+        await self._database.read(lambda db: self._traffic.load(db, now))
+        await self._book.open()
+
+    async def run(self) -> None:
+        """End rules when their time is up, and store what the proxy reports, until cancelled."""
+        await asyncio.gather(self._end_rules(), self._store_reports())
+
+    def close(self) -> None:
+        """End every wait for the log at once."""
+        self._wakeups.close()
+
+    # --- for the proxy ----------------------------------------------------------------------------------------
+
+    def policy(self, name: str) -> EgressPolicy:
+        """Return what an agent may reach now. Raises `unknown_agent`."""
+        return make_policy(self._settings, self._agents.record(name).config, self._book.of(name))
+
+    def bytes_today(self, name: str) -> int:
+        """Return the bytes that an agent has sent and received through the proxy on this day (UTC)."""
+        traffic = self._traffic.of(name, self._clock())
+        return traffic.sent_today + traffic.received_today
+
+    async def heard(self, packet: FromEgress) -> None:
+        """Take a report of the proxy; those of agents that are gone are ignored."""
+        if not isinstance(packet, RefusedPacket | TrafficPacket) or self._agents.find(packet.agent) is None:
+            return
+        if isinstance(packet, RefusedPacket):
+            self._refusals.add(packet)
+        else:
+            self._traffic.add(packet, self._clock())
+        self._reported.set()
+
+    def proxy_ended(self) -> None:
+        """Forget the connections of all agents: they have ended with the proxy."""
+        self._traffic.disconnected()
+
+    def configuration_changed(self, name: str) -> None:
+        """Tell the proxy of an agent that was created, whose configuration was deployed, or that is gone."""
+        if self._agents.find(name) is None:
+            self._book.forget(name)
+            self._refusals.forget(name)
+            self._traffic.forget(name)
+        self.on_changed(name)
+
+    # --- for operators ----------------------------------------------------------------------------------------
+
+    async def make_rule(self, agent: str, request: MakeRule, by: Principal) -> None:
+        """Make a rule for an agent, or for all (`*`). Raises `bad_name`, and what `RuleChanges.make` raises."""
+        self._check_known(agent)
+        self._tell(await self._changes.make(agent, request, by))
+
+    async def remove_rule(self, agent: str, request: RemoveRule, by: Principal) -> None:
+        """Remove a rule. Raises `unknown_agent`, `bad_name`, and what `RuleChanges.remove` raises."""
+        self._check_known(agent)
+        self._tell(await self._changes.remove(agent, request, by))
+
+    async def close_all(self, agent: str, by: Principal) -> None:
+        """End the rules that open everything for an agent, or for all (`*`), and connections that no rule allows.
+
+        Raises `unknown_agent`, `bad_name`.
+        """
+        self._check_known(agent)
+        self._tell(await self._changes.close(agent, by))
+        for name in self._names(agent):
+            self.on_close(name)
+
+    async def overview(self) -> NetworkOverview:
+        """Return all agents in short, with the rules for all of them and the open requests."""
+        return await self._views.overview(self._agents.all())
+
+    async def agent(self, name: str) -> AgentNetwork:
+        """Return the network of one agent. Raises `unknown_agent`, `bad_name`."""
+        return await self._views.agent(self._agents.record(name))
+
+    def open_agents(self) -> list[str]:
+        """Return the sealed agents that reach everything that is public."""
+        return [
+            record.name
+            for record in self._agents.all()
+            if record.sealed and any(rule.effect == "open" for rule in self._book.of(record.name))
+        ]
+
+    async def count_waiting(self) -> int:
+        """Return how many requests wait for the operator."""
+        agents = await self._database.read(store.agents_with_requests)
+        return sum(count for agent, count in agents.items() if self.decider_of(agent) == "operator")
+
+    async def read_log(self, name: str, query: LogsQuery) -> LogsAnswer:
+        """Return lines of the log of an agent's network. Raises `unknown_agent`, `bad_name`."""
+        self._agents.record(name)
+        return await self._log.read(name, query)
+
+    async def approve(self, number: int, request: ApproveHost, by: Principal) -> NetworkRequest:
+        """Approve a request, which makes a rule; raises what `HostRequests.approve` raises, and `host_denied`."""
+        row = await self._database.read(lambda db: store.find_request(db, number))
+        if row is not None and row.state == "open":
+            self._changes.check_effective(row.agent, row.entry)
+        approved, change = await self.requests.approve(number, request, by)
+        self._tell(change)
+        return self.requests.shown(approved)
+
+    async def deny(self, number: int, request: DenyHost, by: Principal) -> NetworkRequest:
+        """Deny a request; raises what `HostRequests.deny` raises."""
+        denied = await self.requests.deny(number, request, by)
+        self._wakeups.wake(denied.agent)
+        return self.requests.shown(denied)
+
+    # --- of agents --------------------------------------------------------------------------------------------
+
+    async def ask(self, request: AskForHost, by: Principal) -> NetworkRequest:
+        """Ask to reach a host, in the name of an agent.
+
+        Raises `bad_rule`, `host_allowed`, `host_denied`, `too_many_requests`.
+        """
+        record, entry = self._agents.record(by.name), read_entry(request.host)
+        if not record.sealed:
+            raise not_needed(record.name, entry, sealed=False)
+        if is_covered(entry, self._settings.deny):
+            raise texts.denied_by_settings(entry)
+        policy = self.policy(record.name)
+        if is_covered(entry, policy.allow) and not is_covered(entry, policy.deny):
+            raise not_needed(record.name, entry, sealed=True)
+        made = await self.requests.ask(entry, request, by)
+        self._wakeups.wake(record.name)
+        return made
+
+    def decider_of(self, agent: str) -> HostDecider:
+        """Return who decides on the requests of an agent: nobody decides on their own, or in place of a missing
+        manager.
+        """
+        is_managers = self._decider == "manager" and agent != MANAGER and self._agents.find(MANAGER) is not None
+        return "manager" if is_managers else "operator"
+
+    # ----------------------------------------------------------------------------------------------------------
+
+    async def store_reports(self) -> None:
+        """Store what the proxy has reported."""
+        traffic = self._traffic.take_new()
+        if traffic:
+            try:
+                await self._database.write(lambda db: report_store.add_traffic(db, traffic))
+            except HiveError as error:
+                if error.code not in TEMPORARY_ERRORS:
+                    raise
+                log.warning("traffic of the network not stored", code=error.code)
+        for agent in await self._refusals.store():
+            self._wakeups.wake(agent)
+
+    async def vacuum(self, retention_days: float, batch: int = 500) -> int:
+        """Remove rules that ended, and requests that were decided, longer ago; returns how many."""
+        before = self._clock() - int(retention_days * 24 * _HOUR)
+        removed = 0
+        while True:
+            count = await self._database.write(lambda db: store.vacuum(db, before, batch))
+            removed += count
+            if count < batch:
+                return removed
+
+    async def end_due(self) -> float:
+        """End the rules whose time is up; returns the seconds until the next one may end."""
+        try:
+            change = await self._book.end_due()
+        except HiveError as error:
+            if error.code not in TEMPORARY_ERRORS:
+                raise
+            log.warning("ends of rules not stored", code=error.code)
+            for name in self._names(EVERYONE):  # They are not in force all the same.
+                self.on_changed(name)
+            return _RETRY_SECONDS
+        self._tell(change)
+        end = self._book.next_end()
+        return _LONGEST_PAUSE if end is None else min(_LONGEST_PAUSE, max(0.0, (end - self._clock()) / 1_000))
+
+    async def _end_rules(self) -> None:
+        while True:
+            self._rules_changed.clear()
+            pause = await self.end_due()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._rules_changed.wait()
+
+    async def _store_reports(self) -> None:
+        while True:
+            await self._reported.wait()
+            await asyncio.sleep(_REPORT_SECONDS)
+            self._reported.clear()
+            await self.store_reports()
+
+    def _check_known(self, agent: str) -> None:
+        if agent != EVERYONE:
+            self._agents.record(agent)
+
+    def _tell(self, change: RuleChange) -> None:
+        """Tell the proxy and readers of logs of a change."""
+        for agent in change.agents:
+            for name in self._names(agent):
+                self.on_changed(name)
+                self._wakeups.wake(name)
+        if change.made is not None:
+            self._rules_changed.set()
+
+    def _names(self, agent: str) -> Iterable[str]:
+        return [record.name for record in self._agents.all()] if agent == EVERYONE else [agent]
+
+
+def _nobody(_: str) -> None:
+    """Stands for whoever is to hear of changes."""

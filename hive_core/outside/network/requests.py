@@ -1,0 +1,162 @@
+"""Agents' requests to reach a host, and the decisions on them, which make rules with an end."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Literal
+
+from hive_core.errors import HiveError, conflict
+from hive_core.gate.policy import Principal
+from hive_core.infra.database import audit
+from hive_core.infra.database.database import Database, to_datetime
+from hive_core.messaging import Broker
+from hive_core.messaging.question_store import check_exists
+from hive_core.outside.network import store, texts
+from hive_core.outside.network.rule_book import RuleBook, RuleChange, replace_rule
+from hive_core.outside.network.rules import has_room
+from hive_core.outside.network.store import RequestRow, RuleRow
+from hive_core.protocol import (
+    ApproveHost,
+    AskForHost,
+    DenyHost,
+    NetworkRequest,
+    NetworkRequestList,
+    NetworkRequestsQuery,
+)
+from hive_core.protocol.names import MANAGER, OPERATOR
+
+MOST_OPEN = 10
+"""Open requests of one agent."""
+_HOUR = 3_600_000
+HostDecider = Literal["manager", "operator"]
+
+
+class HostRequests:
+    """The requests of agents. Each is decided once; the agent gets a message about the decision."""
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        book: RuleBook,
+        decider_of: Callable[[str], HostDecider],
+        clock: Callable[[], int],
+    ) -> None:
+        """`decider_of` returns who decides on the requests of an agent."""
+        self._database = database
+        self._broker = broker
+        self._book = book
+        self._decider_of = decider_of
+        self._clock = clock
+
+    async def ask(self, entry: str, request: AskForHost, by: Principal) -> NetworkRequest:
+        """Store a request for a host in its normal spelling, and tell who decides on it.
+
+        A request for the same host that is open already is returned as it is. Raises `too_many_requests`.
+        """
+        agent = by.name
+        async with self._book.changing:
+            known, number = await self._database.read(
+                lambda db: (store.open_requests_of(db, agent), store.next_request(db))
+            )
+            same = next((row for row in known if row.entry == entry), None)
+            if same is not None:
+                return self.shown(same)
+            if len(known) >= MOST_OPEN:
+                raise texts.too_many_requests(agent, MOST_OPEN)
+            new = RequestRow(number, agent, entry, request.why, request.hours, "open", self._clock())
+            decider = self._decider_of(agent)
+            to = MANAGER if decider == "manager" else OPERATOR
+            await self._broker.announce([(to, texts.review(new, decider))], lambda db: _ask(db, new, by.actor))
+        return self.shown(new)
+
+    async def approve(self, number: int, request: ApproveHost, by: Principal) -> tuple[RequestRow, RuleChange]:
+        """Approve a request, which makes a rule. Raises `unknown_request`, `request_decided`, `not_decider`,
+        `too_many_rules`.
+        """
+        async with self._book.changing:
+            row = await self._decidable(number, by)
+            own = [rule for rule in self._book.made_for(row.agent) if rule.effect == "allow"]
+            others = [rule for rule in own if rule.entry != row.entry]
+            if not has_room(others, row.entry):
+                raise texts.too_many_rules(row.agent)
+            now = self._clock()
+            ends_at = now + int((request.hours or row.hours) * _HOUR)
+            rule = RuleRow(0, row.agent, "allow", row.entry, number, by.label, row.why, now, ends_at)
+            approved = row._replace(state="approved", note=request.note, decided_by=by.label, decided_at=now)
+
+            def within(db: sqlite3.Connection) -> RuleChange:
+                self._decide(db, approved, by)
+                return replace_rule(db, rule)
+
+            notification = (row.agent, texts.decided(approved, rule))
+            change = await self._broker.announce([notification], within)
+            self._book.apply(change)
+        return approved, change
+
+    async def deny(self, number: int, request: DenyHost, by: Principal) -> RequestRow:
+        """Deny a request. Raises `unknown_request`, `request_decided`, `not_decider`."""
+        async with self._book.changing:
+            row = await self._decidable(number, by)
+            now = self._clock()
+            denied = row._replace(state="denied", note=request.note, decided_by=by.label, decided_at=now)
+            notification = (row.agent, texts.decided(denied, None))
+            await self._broker.announce([notification], lambda db: self._decide(db, denied, by))
+        return denied
+
+    async def listing(self, query: NetworkRequestsQuery) -> NetworkRequestList:
+        """Return requests, the oldest first."""
+        rows, total = await self._database.read(lambda db: store.select_requests(db, query))
+        return NetworkRequestList(requests=[self.shown(row) for row in rows], total=total)
+
+    def shown(self, row: RequestRow) -> NetworkRequest:
+        """Return a request as callers see it."""
+        return NetworkRequest(
+            id=row.id,
+            agent=row.agent,
+            host=row.entry,
+            why=row.why,
+            hours=row.hours,
+            state=row.state,
+            asked_at=to_datetime(row.asked_at),
+            waits_for=self._decider_of(row.agent) if row.state == "open" else None,
+            decided_at=None if row.decided_at is None else to_datetime(row.decided_at),
+            decided_by=row.decided_by,
+            note=row.note,
+        )
+
+    async def _decidable(self, number: int, by: Principal) -> RequestRow:
+        row = await self._database.read(lambda db: store.find_request(db, number))
+        if row is None:
+            raise texts.unknown_request(number)
+        if by.role != "operator" and not (by.role == "manager" and self._decider_of(row.agent) == "manager"):
+            raise texts.not_decider(row)
+        if row.state != "open":
+            raise texts.request_ended(row)
+        return row
+
+    def _decide(self, db: sqlite3.Connection, decided: RequestRow, by: Principal) -> None:
+        now, label = decided.decided_at or 0, decided.decided_by or ""
+        if store.decide_request(db, decided.id, decided.state, now, label, decided.note) is None:
+            raise conflict(
+                "request_decided", f"request {decided.id} is decided or gone", "hive-c0re net shows those open"
+            )
+        detail = {"request": decided.id, "host": decided.entry, "decision": decided.state}
+        audit.append(db, actor=by.actor, action="network_decide", subject=decided.agent, detail=detail)
+
+
+def _ask(db: sqlite3.Connection, new: RequestRow, actor: str) -> None:
+    check_exists(db, new.agent)
+    store.insert_request(db, new)
+    detail = {"request": new.id, "host": new.entry, "hours": new.hours}
+    audit.append(db, actor=actor, action="network_request", subject=new.agent, detail=detail)
+
+
+def not_needed(agent: str, entry: str, *, sealed: bool) -> HiveError:
+    """Return the error for a request for a host that the agent reaches already."""
+    if not sealed:
+        what = f"{agent} has the host's network, for which there are no rules"
+    else:
+        what = f"{agent} reaches {entry} already"
+    return conflict("host_allowed", what, "use the proxy: HTTP_PROXY and HTTPS_PROXY name it" if sealed else "")

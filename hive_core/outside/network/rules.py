@@ -1,0 +1,85 @@
+"""Rules in force: the policy of an agent, made of the settings, its configuration, and rules made while it runs.
+
+Pure functions, without a clock and without the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hive_core.errors import HiveError
+from hive_core.errors.faults import did_you_mean
+from hive_core.outside.network.store import RuleRow
+from hive_core.protocol import AgentConfig
+from hive_core.protocol.names import EVERYONE
+from hive_core.protocol.network.named_sets import NAMED_SETS
+from hive_core.protocol.network.policy import EgressLimits, EgressPolicy
+from hive_core.protocol.network.rules import DEFAULT_PORTS, BadRule, Rule, compile_entries, normal_entry, parse_entry
+from hive_core.protocol.network.settings import Egress
+
+MAX_RULES = 50
+"""Rules made for one agent, or for all, of one effect."""
+MAX_RULE_CHARACTERS = 4_000
+"""Characters of their hosts, so that the policy of an agent fits into one packet to the proxy."""
+_HINT = "write a host as crates.io, *.crates.io or github.com:22, or name a set: {sets}"
+_ANY_NAME = "any-name"
+"""Stands for every name that `*.host` covers."""
+
+
+def read_entry(text: str) -> str:
+    """Return an entry in its normal spelling. Raises HiveError `bad_rule`."""
+    try:
+        return normal_entry(text.strip())
+    except BadRule as why:
+        near = "" if set(text) & set(".:") else did_you_mean(text.strip(), list(NAMED_SETS))
+        raise HiveError("bad_rule", f"{why}{near}", hint=_HINT.format(sets=", ".join(sorted(NAMED_SETS)))) from None
+
+
+def is_in_force(rule: RuleRow, now: int) -> bool:
+    """Return True until the end of a rule. A time before it was made, of a clock that was set back, counts, too."""
+    return rule.ended_at is None and (rule.ends_at is None or now < rule.ends_at)
+
+
+def make_policy(settings: Egress, config: AgentConfig, rules: Iterable[RuleRow]) -> EgressPolicy:
+    """Return what an agent with this configuration may reach; `rules` are those in force for it."""
+    made = list(rules)
+    return EgressPolicy(
+        allow=_without_repeats(settings.allow, config.allowed_hosts, _hosts(made, "allow")),
+        deny=_without_repeats(settings.deny, _hosts(made, "deny")),
+        open=any(rule.effect == "open" for rule in made),
+        encrypted_hello=settings.encrypted_hello,
+        limits=EgressLimits.model_validate(settings.limits.model_dump()),
+    )
+
+
+def applies_to(rule: RuleRow, agent: str) -> bool:
+    """Return True if a rule is the agent's, or one for all."""
+    return rule.agent in (agent, EVERYONE)
+
+
+def is_covered(entry: str, entries: Iterable[str]) -> bool:
+    """Return True if `entries` cover every host and port of `entry`. Raises BadRule."""
+    covering = compile_entries(entries)
+    return all(
+        covering.find(f"{_ANY_NAME}.{rule.host}" if rule.below else rule.host, port) is not None
+        for rule in parse_entry(entry)
+        for port in _ports(rule)
+    )
+
+
+def has_room(rules: Iterable[RuleRow], entry: str) -> bool:
+    """Return True if a rule for `entry` can be made beside `rules`, which are those of the same agent and effect."""
+    entries = [rule.entry for rule in rules]
+    return len(entries) < MAX_RULES and sum(map(len, entries)) + len(entry) <= MAX_RULE_CHARACTERS
+
+
+def _ports(rule: Rule) -> Iterable[int]:
+    return DEFAULT_PORTS if rule.port is None else (rule.port,)
+
+
+def _hosts(rules: Sequence[RuleRow], effect: str) -> list[str]:
+    return [rule.entry for rule in rules if rule.effect == effect]
+
+
+def _without_repeats(*lists: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(entry for each in lists for entry in each))

@@ -17,6 +17,8 @@ from hive_core.agents.grants.limits import above_ceiling, excesses
 from hive_core.errors import HiveError
 from hive_core.errors.faults import find_faults
 from hive_core.protocol import AgentConfig
+from hive_core.protocol.network.entries import MAX_HOST_CHARACTERS, read_host
+from hive_core.protocol.network.rules import BadRule
 from hive_core.settings import LimitCeilings
 from hive_core.text import printable_line
 
@@ -39,13 +41,29 @@ def parse_config(data: bytes) -> AgentConfig:
         raise toml_too_large(len(data))
     document = _parsed(_decoded(data))
     try:
-        return AgentConfig.model_validate(document)
+        return _with_normal_hosts(AgentConfig.model_validate(document))
     except ValidationError as error:
         count, found = error.error_count(), find_faults(error, AgentConfig, _SHOWN_FAULTS)
     faults = [f"{each.place}: {each.reason}" for each in found]
     if count > _SHOWN_FAULTS:
         faults.append(f"and {count - _SHOWN_FAULTS:,} more")
     raise HiveError("bad_agent_toml", f"agent.toml: {'; '.join(faults)}", hint=_HINT)
+
+
+def _with_normal_hosts(config: AgentConfig) -> AgentConfig:
+    """Return the settings with each allowed host in its normal spelling. Raises `bad_agent_toml`."""
+    hosts = []
+    for number, text in enumerate(config.allowed_hosts):
+        try:
+            hosts.append(read_host(text))
+        except BadRule as why:
+            what = f"agent.toml: allowed_hosts[{number}]: {printable_line(str(why), _TEXT_MOST)}"
+            hint = "write a host as crates.io, *.crates.io or github.com:22, or name a set"
+            raise HiveError("bad_agent_toml", what, hint=hint) from None
+    if sum(map(len, hosts)) > MAX_HOST_CHARACTERS:
+        what = f"agent.toml: allowed_hosts: it has more than {MAX_HOST_CHARACTERS:,} characters"
+        raise HiveError("bad_agent_toml", what, hint="name sets, or *.host for hosts below one")
+    return config if hosts == config.allowed_hosts else config.model_copy(update={"allowed_hosts": hosts})
 
 
 def toml_too_large(size: int) -> HiveError:

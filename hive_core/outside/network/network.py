@@ -200,7 +200,8 @@ class Network:
         """Approve a request, which makes a rule; raises what `HostRequests.approve` raises, and `host_denied`."""
         row = await self._database.read(lambda db: store.find_request(db, number))
         if row is not None and row.state == "open":
-            self._changes.check_effective(row.agent, row.entry)
+            # An update may have made it none since it was asked for.
+            self._changes.check_effective(row.agent, read_entry(row.entry))
         approved, change = await self.requests.approve(number, request, by)
         self._tell(change)
         return self.requests.shown(approved)

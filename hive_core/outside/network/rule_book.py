@@ -7,10 +7,15 @@ import sqlite3
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import structlog
+
 from hive_core.infra.database.database import Database
 from hive_core.outside.network import store
 from hive_core.outside.network.rules import applies_to, is_in_force
 from hive_core.outside.network.store import RuleRow
+from hive_core.protocol.network.entries import is_usable
+
+log = structlog.get_logger(__name__)
 
 TIME = "time"
 """Ends a rule in the place of a person."""
@@ -44,6 +49,9 @@ class RuleBook:
         """Read the rules, and end those whose end has passed while no daemon ran."""
         self._rules = {rule.id: rule for rule in await self._database.read(store.rules_in_force)}
         await self.end_due()
+        for rule in self._rules.values():
+            if rule.entry and not is_usable(rule.entry):
+                log.warning("a rule of the network is none any more", agent=rule.agent, host=rule.entry, id=rule.id)
 
     def of(self, agent: str) -> list[RuleRow]:
         """Return the rules in force for an agent, with those for all."""

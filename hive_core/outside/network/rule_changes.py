@@ -59,9 +59,11 @@ class RuleChanges:
 
     async def remove(self, agent: str, request: RemoveRule, by: Principal) -> RuleChange:
         """Remove the rule that was made for a host. Raises `bad_rule`, `unknown_rule`."""
-        entry = read_entry(request.host)
         async with self._book.changing:
-            rules = [rule for rule in self._book.made_for(agent) if rule.entry == entry]
+            # By its text, too: an entry that is none any more, after an update, can be removed.
+            rules = [rule for rule in self._book.made_for(agent) if rule.entry and rule.entry == request.host]
+            entry = request.host if rules else read_entry(request.host)
+            rules = rules or [rule for rule in self._book.made_for(agent) if rule.entry == entry]
             if not rules:
                 raise not_found(
                     "unknown_rule",

@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hive_core.errors import HiveError
-from hive_core.errors.faults import did_you_mean
 from hive_core.outside.network.store import RuleRow
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.names import EVERYONE
-from hive_core.protocol.network.named_sets import NAMED_SETS
+from hive_core.protocol.network.entries import is_usable, read_host
 from hive_core.protocol.network.policy import EgressLimits, EgressPolicy
-from hive_core.protocol.network.rules import DEFAULT_PORTS, BadRule, Rule, compile_entries, normal_entry, parse_entry
+from hive_core.protocol.network.rules import DEFAULT_PORTS, BadRule, Rule, compile_entries, parse_entry
 from hive_core.protocol.network.settings import Egress
 
 MAX_RULES = 50
 """Rules made for one agent, or for all, of one effect."""
 MAX_RULE_CHARACTERS = 4_000
 """Characters of their hosts, so that the policy of an agent fits into one packet to the proxy."""
-_HINT = "write a host as crates.io, *.crates.io or github.com:22, or name a set: {sets}"
+_HINT = "write a host as crates.io, *.crates.io or github.com:22, or name a set"
 _ANY_NAME = "any-name"
 """Stands for every name that `*.host` covers."""
 
@@ -29,10 +28,9 @@ _ANY_NAME = "any-name"
 def read_entry(text: str) -> str:
     """Return an entry in its normal spelling. Raises HiveError `bad_rule`."""
     try:
-        return normal_entry(text.strip())
+        return read_host(text)
     except BadRule as why:
-        near = "" if set(text) & set(".:") else did_you_mean(text.strip(), list(NAMED_SETS))
-        raise HiveError("bad_rule", f"{why}{near}", hint=_HINT.format(sets=", ".join(sorted(NAMED_SETS)))) from None
+        raise HiveError("bad_rule", str(why), hint=_HINT) from None
 
 
 def is_in_force(rule: RuleRow, now: int) -> bool:
@@ -41,14 +39,23 @@ def is_in_force(rule: RuleRow, now: int) -> bool:
 
 
 def make_policy(settings: Egress, config: AgentConfig, rules: Iterable[RuleRow]) -> EgressPolicy:
-    """Return what an agent with this configuration may reach; `rules` are those in force for it."""
+    """Return what an agent with this configuration may reach; `rules` are those in force for it.
+
+    An entry that is none any more, after an update, allows nothing. If it denies, nothing is reached until it is
+    removed: what it kept away must not be reached instead.
+    """
     made = list(rules)
+    allow = _without_repeats(settings.allow, config.allowed_hosts, _hosts(made, "allow"))
+    deny = _without_repeats(settings.deny, _hosts(made, "deny"))
+    limits = EgressLimits.model_validate(settings.limits.model_dump())
+    if not all(map(is_usable, deny)):
+        return EgressPolicy(limits=limits)
     return EgressPolicy(
-        allow=_without_repeats(settings.allow, config.allowed_hosts, _hosts(made, "allow")),
-        deny=_without_repeats(settings.deny, _hosts(made, "deny")),
+        allow=[entry for entry in allow if is_usable(entry)],
+        deny=deny,
         open=any(rule.effect == "open" for rule in made),
         encrypted_hello=settings.encrypted_hello,
-        limits=EgressLimits.model_validate(settings.limits.model_dump()),
+        limits=limits,
     )
 
 
@@ -58,8 +65,8 @@ def applies_to(rule: RuleRow, agent: str) -> bool:
 
 
 def is_covered(entry: str, entries: Iterable[str]) -> bool:
-    """Return True if `entries` cover every host and port of `entry`. Raises BadRule."""
-    covering = compile_entries(entries)
+    """Return True if `entries`, as far as they are usable, cover every host and port of `entry`. Raises BadRule."""
+    covering = compile_entries(filter(is_usable, entries))
     return all(
         covering.find(f"{_ANY_NAME}.{rule.host}" if rule.below else rule.host, port) is not None
         for rule in parse_entry(entry)

@@ -14,7 +14,6 @@ from hive_core.protocol.config.host_access import BindName, DeviceName
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.config.secrets import MAX_SECRETS, SecretName
 from hive_core.protocol.names import ADDRESS_PATTERN
-from hive_core.protocol.network.settings import AllowedHosts
 from hive_core.protocol.work.repositories import RepositoryName
 
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit", "Glob", "Grep")
@@ -22,6 +21,8 @@ DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit", "Glob", "Grep")
 WEB_TOOLS = ("WebFetch", "WebSearch")
 """The default tools of an agent that has a network."""
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+HostText = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+"""A rule `host[:port]` or the name of a set, as the gate has checked it: what is one changes with versions."""
 Effort = Literal["low", "medium", "high", "max"]
 """Levels of thinking, by the names of most agent CLIs; a backend takes the nearest that its own has."""
 VariableName = Annotated[
@@ -233,7 +234,7 @@ class AgentConfig(Request):
     tasks_max: TasksMax | None = None
     io_weight: IoWeight | None = None
     network: Literal["host", "sealed"] = "host"
-    allowed_hosts: AllowedHosts = Field(default_factory=list)
+    allowed_hosts: list[HostText] = Field(default_factory=list, max_length=200)
     repos: list[RepositoryName] = Field(default_factory=list, max_length=20)
     nix_daemon: bool = False
     turn_timeout: Annotated[float, Field(gt=0, le=86_400)] = 3_600.0

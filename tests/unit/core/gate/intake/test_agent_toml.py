@@ -98,3 +98,33 @@ async def test_a_ceiling_that_is_lowered_breaks_nothing(layout: Layout) -> None:
         await gate_hive.settled()
         assert gate_hive.runtime.specs["ada"].limits.memory_max == "1G"
         assert gate_hive.hive.agents.record("ada").config.memory_max == "6G"
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("githbu", "allowed_hosts[1]: 'githbu' is no host and no set, did you mean 'github'?"),
+        ("*.com", "allowed_hosts[1]: the rule '*.com' has one label only"),
+        ("10.0.0.1", "allowed_hosts[1]: the rule '10.0.0.1' is an address"),
+        ("mail.example.org:25", "port 25"),
+        ("", "allowed_hosts[1]: it is empty"),
+    ],
+)
+def test_hosts_that_are_none(entry: str, words: str) -> None:
+    """An allowed host that is no host and no set is refused by its place, with the set that was probably meant."""
+    with pytest.raises(HiveError) as refused:
+        parse_config(f'allowed_hosts = ["npm", "{entry}"]'.encode())
+    assert refused.value.code == "bad_agent_toml"
+    assert words in refused.value.message
+
+
+def test_hosts_have_one_spelling() -> None:
+    """What is stored, shown to reviewers and given to the proxy is the normal spelling of what was written."""
+    assert parse_config(b'allowed_hosts = ["GitHub.COM.:22", "npm"]').allowed_hosts == ["github.com:22", "npm"]
+
+
+def test_hosts_have_so_many_characters() -> None:
+    """A list that would not fit into the packet to the proxy is refused."""
+    long = ", ".join(f'"h{number}.{"x" * 60}.example.org"' for number in range(120))
+    with pytest.raises(HiveError, match="allowed_hosts: it has more than 7,000 characters"):
+        parse_config(f"allowed_hosts = [{long}]".encode())

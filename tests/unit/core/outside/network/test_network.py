@@ -18,7 +18,7 @@ async def test_policy_of_an_agent(hive: NetworkHive) -> None:
     """It holds the settings, the approved configuration and the rules, each once, and is the agent's own."""
     hive.settings = Egress(allow=["npm"], deny=["evil.example"], encrypted_hello=True)
     await hive.restart()
-    await hive.add("ada", allowed_hosts=["Crates.IO", "npm"])
+    await hive.add("ada", allowed_hosts=["crates.io", "npm"])
     await hive.make("allow", "github.com:22")
     await hive.make("deny", "github.com", agent=EVERYONE)
     policy = hive.network.policy("ada")

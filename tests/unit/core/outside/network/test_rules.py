@@ -1,0 +1,51 @@
+"""Rules in force, as policies are made of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hive_core.outside.network.rules import is_covered, make_policy
+from hive_core.outside.network.store import RuleRow
+from hive_core.protocol import AgentConfig
+from hive_core.protocol.network.access import RuleEffect
+from hive_core.protocol.network.settings import Egress
+
+
+def made(effect: RuleEffect, entry: str) -> RuleRow:
+    """A rule without an end."""
+    return RuleRow(1, "ada", effect, entry, None, "operator:root", "", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "entries", "covered"),
+    [
+        ("a.example", ["a.example"], True),
+        ("a.example", ["a.example:443"], False),
+        ("a.example:443", ["a.example"], True),
+        ("a.example:22", ["a.example"], False),
+        ("x.a.example", ["*.a.example"], True),
+        ("a.example", ["*.a.example"], False),
+        ("*.a.example", ["a.example", "x.a.example"], False),
+        ("*.x.a.example", ["*.a.example"], True),
+        ("*.a.example", ["*.x.a.example"], False),
+        ("github", ["github"], True),
+        ("github", ["github.com"], False),
+        ("github.com:22", ["github"], True),
+    ],
+)
+def test_is_covered(entry: str, entries: list[str], covered: bool) -> None:
+    """An entry is covered if every host and port of it is."""
+    assert is_covered(entry, entries) is covered
+
+
+def test_entry_that_is_none_any_more_allows_nothing() -> None:
+    """After an update that knows another set, or public suffix, the other rules hold on."""
+    config = AgentConfig(allowed_hosts=["set-of-before", "b.example"])
+    policy = make_policy(Egress(allow=["a.example"]), config, [made("allow", "*.com"), made("open", "")])
+    assert (policy.allow, policy.open) == (["a.example", "b.example"], True)
+
+
+def test_denial_that_is_none_any_more_closes_everything() -> None:
+    """An agent must not reach what was kept away from it, and nobody knows any more what that was."""
+    policy = make_policy(Egress(allow=["a.example"]), AgentConfig(), [made("deny", "set-of-before"), made("open", "")])
+    assert (policy.allow, policy.deny, policy.open) == ([], [], False)

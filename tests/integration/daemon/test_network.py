@@ -35,6 +35,8 @@ async def test_whole_way_of_a_request(hive_home: Path) -> None:
         assert (await hive.ask("GET", requests, agent="hm1nd"))["requests"] == [asked]
         assert (await hive.ask("GET", "/v1/status"))["network_requests"] == 1
         approve = f"{requests}/{asked['id']}/approve"
+        mistyped = {"name": "eve", "config": {"allowed_hosts": ["githbu"]}, "start": False}
+        await check_refused(hive, [Bad("POST", "/v1/agents", 400, "bad_agent_toml", mistyped)])
         before = len(audit_rows(hive))
         await check_refused(hive, [Bad("POST", approve, 403, "manager_only", {})], "ada")
         await check_refused(hive, [Bad("POST", approve, 403, "not_decider", {})], "hm1nd")

@@ -95,9 +95,10 @@ async def test_only_the_manager_has_the_managers_tools(core: FakeCore, tmp_path:
     open_things = {"ask_operator", "remind", "cancel_reminder", "list_open", "set_status", "read_logs"}
     proposing = {"propose_config", "my_proposals", "withdraw"}
     work = {"submit_work", "show_work", "comment_on_work", "withdraw_work", "approve_work", "deny_work"}
-    assert agents == {"send", "recv", "whoami", "list_agents", "my_work"} | proposing | open_things | work
+    network = {"request_network", "list_network_requests"}
+    assert agents == {"send", "recv", "whoami", "list_agents", "my_work"} | proposing | open_things | work | network
     review = {"list_proposals", "show_proposal", "approve", "deny", "rollback", "rebuild"}
-    review |= {"list_work"}
+    review |= {"list_work", "approve_network", "deny_network"}
     assert managers == agents | review | {"start", "stop", "restart", "agent_logs", "request_spawn", "request_destroy"}
     assert [call for call in core.calls if "agents/" in call] == [
         "POST /v1/agents/bob/restart",

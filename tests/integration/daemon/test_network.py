@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.real_daemon import Daemon, running
+from tests.integration.api.raw_http import request
 from tests.integration.api.refusal_checks import Bad, audit_rows, check_refused
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="nothing can be sealed")
@@ -36,7 +37,7 @@ async def test_whole_way_of_a_request(hive_home: Path) -> None:
         assert (await hive.ask("GET", "/v1/status"))["network_requests"] == 1
         approve = f"{requests}/{asked['id']}/approve"
         mistyped = {"name": "eve", "config": {"allowed_hosts": ["githbu"]}, "start": False}
-        await check_refused(hive, [Bad("POST", "/v1/agents", 400, "bad_agent_toml", mistyped)])
+        assert (await request(hive.host_socket, "POST", "/v1/agents", mistyped)).code == "bad_agent_toml"
         before = len(audit_rows(hive))
         await check_refused(hive, [Bad("POST", approve, 403, "manager_only", {})], "ada")
         await check_refused(hive, [Bad("POST", approve, 403, "not_decider", {})], "hm1nd")

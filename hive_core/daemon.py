@@ -154,7 +154,14 @@ class Daemon:
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
-        network = Network(settings.egress, settings.approval.network, database=database, broker=broker, agents=agents)
+        network = Network(
+            settings.egress,
+            settings.approval.network,
+            database=database,
+            broker=broker,
+            agents=agents,
+            events=events,
+        )
         await network.open()
         agents.changed.append(network.configuration_changed)
         credentials = CredentialStore(layout.credentials)

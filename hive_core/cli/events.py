@@ -32,6 +32,28 @@ def lines(event: Mapping[str, Any], width: int | None, every: bool) -> list[str]
     return [f"{time} {_plain(kind, data)}"]
 
 
+def _network(data: Mapping[str, Any]) -> str:
+    what = str(data.get("what"))
+    words = {
+        "allow": "may reach",
+        "deny": "may not reach",
+        "ended": "has no rule any more for",
+        "asked": "asks to reach",
+        "denied": "is denied its request for",
+        "refused": "was refused",
+    }
+    if what == "open":
+        said = coloured_state("failed", "may reach everything that is public")
+    else:
+        # A host that was refused is what the agent asked for, and may be any text.
+        host = quoted(data.get("host"), "what was open" if what == "ended" else "other hosts")
+        said = f"{dim(words.get(what, escaped_line(what)))} {host}"
+    count = data.get("count") or 0
+    times = f" {dim(f'and {count - 1} more')}" if isinstance(count, int) and count > 1 else ""
+    by = f" {dim('by ' + escaped_line(str(data['by'])))}" if data.get("by") else ""
+    return f"{said}{times}{by}"
+
+
 def _sent(time: str, data: Mapping[str, Any], width: int | None) -> list[str]:
     sender, to = (escaped_line(str(data.get(key))) for key in ("sender", "to"))
     number = f"#{data.get('id')}"
@@ -66,6 +88,8 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
         return f"{_name(agent)} {_proposal(data)}"
     if kind == "work.changed":
         return _work(data)
+    if kind == "network.changed":
+        return f"{_name(agent)} {_network(data)}"
     if kind == "events.lost":
         return coloured_state(
             "failed", f"{data.get('count')} events are not shown: they came faster than they were read"

@@ -14,6 +14,7 @@ from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal
 from hive_core.infra.concurrency.wakeups import Wakeups
 from hive_core.infra.database.database import TEMPORARY_ERRORS, Database, steady_milliseconds
+from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker
 from hive_core.outside.network import store, texts
 from hive_core.outside.network.log import NetworkLog
@@ -76,6 +77,7 @@ class Network:
         database: Database,
         broker: Broker,
         agents: KnownAgents,
+        events: EventHub,
         clock: Callable[[], int] = steady_milliseconds,
     ) -> None:
         """`decider` is the setting `approval.network`; `clock` gives the time in milliseconds, and never goes back."""
@@ -89,6 +91,7 @@ class Network:
         self._database = database
         self._broker = broker
         self._agents = agents
+        self._events = events
         self._clock = clock
         self._wakeups = Wakeups()
         self._book = RuleBook(database, clock)
@@ -210,6 +213,7 @@ class Network:
         """Deny a request; raises what `HostRequests.deny` raises."""
         denied = await self.requests.deny(number, request, by)
         self._wakeups.wake(denied.agent)
+        self._publish(denied.agent, "denied", denied.entry, denied.decided_by or "")
         return self.requests.shown(denied)
 
     # --- of agents --------------------------------------------------------------------------------------------
@@ -229,6 +233,7 @@ class Network:
             raise not_needed(record.name, entry, sealed=True)
         made = await self.requests.ask(entry, request, by)
         self._wakeups.wake(record.name)
+        self._publish(record.name, "asked", entry, record.name)
         return made
 
     def decider_of(self, agent: str) -> HostDecider:
@@ -250,8 +255,9 @@ class Network:
                 if error.code not in TEMPORARY_ERRORS:
                     raise
                 log.warning("traffic of the network not stored", code=error.code)
-        for agent in await self._refusals.store():
+        for agent, refused in (await self._refusals.store()).items():
             self._wakeups.wake(agent)
+            self._publish(agent, "refused", refused.host, "", refused.times)
 
     async def vacuum(self, retention_days: float, batch: int = 500) -> int:
         """Remove rules that ended, and requests that were decided, longer ago; returns how many."""
@@ -303,8 +309,17 @@ class Network:
             for name in self._names(agent):
                 self.on_changed(name)
                 self._wakeups.wake(name)
-        if change.made is not None:
+        made = change.made
+        for ended in change.ended:
+            if made is None or made.entry != ended.entry:
+                self._publish(ended.agent, "ended", ended.entry, "")
+        if made is not None:
+            self._publish(made.agent, made.effect, made.entry, made.made_by)
             self._rules_changed.set()
+
+    def _publish(self, agent: str, what: str, host: str, by: str, count: int = 0) -> None:
+        data = {"agent": agent, "what": what, "host": host, "by": by, "count": count}
+        self._events.publish("network.changed", data)
 
     def _names(self, agent: str) -> Iterable[str]:
         return [record.name for record in self._agents.all()] if agent == EVERYONE else [agent]

@@ -78,10 +78,16 @@ class RefusalRecords:
             row = row._replace(times=row.times + earlier.times, first_at=earlier.first_at)
         self._waiting[_key(row)] = row
 
-    async def store(self) -> set[str]:
-        """Store what has come since the last time, and tell what was refused often; returns the agents of it."""
+    async def store(self) -> dict[str, RefusalRow]:
+        """Store what has come since the last time, and tell what was refused often.
+
+        Returns for each agent of it what was refused most, with the number of all its refusals.
+        """
         rows, self._waiting = list(self._waiting.values()), {}
-        agents = {row.agent for row in rows}
+        agents: dict[str, RefusalRow] = {}
+        for row in sorted(rows, key=lambda row: row.times):
+            before = agents.get(row.agent)
+            agents[row.agent] = row._replace(times=row.times + (before.times if before is not None else 0))
         loud = [agent for agent in sorted(agents) if not self._is_quiet(agent)]
 
         def write(db: sqlite3.Connection) -> dict[str, list[RefusalRow]]:

@@ -6,10 +6,13 @@ import asyncio
 import signal
 from asyncio.subprocess import Process
 
+import pytest
+from click import unstyle
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_core.cli.events import Item, parse
+from hive_core.cli.events import lines as shown_lines
 from hive_core.protocol import Event
 from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
@@ -109,3 +112,19 @@ async def test_ends_with_its_reader(hive: Program, daemon: FakeHost) -> None:
     daemon.happens(2, "agent.state", agent="bob", state="idle", detail="")
     assert process.stderr is not None
     assert (await process.stderr.read(), await process.wait()) == (b"", 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ({"what": "allow", "host": "npm", "by": "operator:me"}, 'may reach "npm" by operator:me'),
+        ({"what": "open", "by": "operator:me"}, "may reach everything that is public by operator:me"),
+        ({"what": "ended", "host": ""}, "has no rule any more for what was open"),
+        ({"what": "refused", "host": "a\x1b\nb", "count": 3}, 'was refused "a\\x1b b" and 2 more'),
+    ],
+)
+def test_changes_of_the_network(data: dict[str, object], shown: str) -> None:
+    """A change of what an agent reaches is one line, in which a host is quoted."""
+    event = {"kind": "network.changed", "at": "2026-01-02T03:04:05+00:00", "data": {"agent": "ada", "by": "", **data}}
+    [text] = shown_lines(event, None, every=False)
+    assert " ".join(unstyle(text).split()[1:]) == f"ada {shown}"

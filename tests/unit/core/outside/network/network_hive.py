@@ -75,10 +75,11 @@ class NetworkHive:
         self.database = await Database.open(self._path / "hive.sqlite")
         self._writing = asyncio.create_task(self.database.run())
         self.directory = Directory()
+        self.events = EventHub()
         self.broker = Broker(
             self.database,
             self.directory,
-            EventHub(),
+            self.events,
             inbox_limit=10_000,
             budgets=UNLIMITED,
             lease_seconds=60.0,
@@ -94,6 +95,7 @@ class NetworkHive:
             database=self.database,
             broker=self.broker,
             agents=self.agents,
+            events=self.events,
             clock=lambda: self.now,
         )
         self.network.on_changed = self.changed.append

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from hive_core.errors import HiveError
 from hive_core.outside.network.rules import MAX_RULES
-from hive_core.protocol import LogsQuery
+from hive_core.protocol import Event, LogsQuery
 from hive_core.protocol.network.settings import Egress
 from tests.unit.core.outside.network.network_hive import EVERYONE, HOUR, OPERATOR, NetworkHive, code
 
@@ -239,3 +240,31 @@ async def test_ended_rules_are_removed(hive: NetworkHive) -> None:
     assert await hive.network.vacuum(1.0) == 2
     await hive.restart()
     assert hive.allowed() == ["npm"]
+
+
+async def test_events(hive: NetworkHive) -> None:
+    """Readers of events see rules, requests and refusals as they happen."""
+    with hive.events.reader(None) as events:
+        await hive.make("allow", "npm", hours=1)
+        hive.now += HOUR
+        await hive.network.end_due()
+        await hive.deny((await hive.ask("npm")).id)
+        await hive.refuse("one.example", count=2)
+        seen = [event async for event in _first(events, 5, "network.changed")]
+    assert [(each.data["what"], each.data["host"], each.data["by"], each.data["count"]) for each in seen] == [
+        ("allow", "npm", "operator:root", 0),
+        ("ended", "npm", "", 0),
+        ("asked", "npm", "ada", 0),
+        ("denied", "npm", "operator:root", 0),
+        ("refused", "one.example", "", 2),
+    ]
+
+
+async def _first(events: AsyncIterator[Event | None], count: int, kind: str) -> AsyncIterator[Event]:
+    """The first events of a kind."""
+    async for event in events:
+        if event is not None and event.kind == kind:
+            yield event
+            count -= 1
+            if not count:
+                return

@@ -109,6 +109,7 @@ class Network:
         now = self._clock()
         await self._database.read(lambda db: self._traffic.load(db, now))
         await self._book.open()
+        await self.end_due()
 
     async def run(self) -> None:
         """End rules when their time is up, and store what the proxy reports, until cancelled."""

@@ -46,9 +46,8 @@ class RuleBook:
         self._rules: dict[int, RuleRow] = {}
 
     async def open(self) -> None:
-        """Read the rules, and end those whose end has passed while no daemon ran."""
+        """Read the rules. Those whose end has passed while no daemon ran are not in force."""
         self._rules = {rule.id: rule for rule in await self._database.read(store.rules_in_force)}
-        await self.end_due()
         for rule in self._rules.values():
             if rule.entry and not is_usable(rule.entry):
                 log.warning("a rule of the network is none any more", agent=rule.agent, host=rule.entry, id=rule.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.outside.network.rules import MAX_RULES
+from hive_core.outside.network.store import RuleRow, changed_rules
 from hive_core.protocol import Event, LogsQuery
 from hive_core.protocol.network.settings import Egress
 from tests.unit.core.outside.network.network_hive import EVERYONE, HOUR, OPERATOR, NetworkHive, code
@@ -268,3 +270,24 @@ async def _first(events: AsyncIterator[Event | None], count: int, kind: str) -> 
             count -= 1
             if not count:
                 return
+
+
+async def test_start_with_a_full_disk(hive: NetworkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon whose disk is full starts all the same, and what has ended is not in force; it is stored later."""
+    await hive.make("open", hours=1)
+    hive.now += HOUR
+    with monkeypatch.context() as patched:
+        patched.setattr("hive_core.outside.network.store.end_rules", _full_disk)
+        await hive.restart()
+        assert not hive.network.policy("ada").open
+        assert await hive.network.end_due() == 5.0
+    assert await hive.network.end_due() == 60.0
+    assert [row.ended_by for row in await hive.database.read(_all_rules)] == ["time"]
+
+
+def _full_disk(*_: object) -> None:
+    raise HiveError("disk_full", "the disk is full", status=507)
+
+
+def _all_rules(db: sqlite3.Connection) -> list[RuleRow]:
+    return [row for _, row in changed_rules(db, ["ada"], 0, 10)]

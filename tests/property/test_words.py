@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hive_agent.tools import proposals, questions, server
+from hive_agent.tools import network, proposals, questions, server
 from hive_agent.tools.output import read_log
 from hive_core.agents.alerts import Alerts, Crash
 from hive_core.agents.health import HarnessReport, HealthMonitor
@@ -23,7 +23,11 @@ from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.messaging.question_store import QuestionRow, ReminderRow
 from hive_core.messaging.questions import answer_message, expiry_message, question_message
 from hive_core.messaging.reminders import reminder_message
-from hive_core.protocol import ChangedFile, LogsAnswer, LogsQuery, OpenItems, Peer, ProposalDetail
+from hive_core.outside.network import texts
+from hive_core.outside.network.log import refusal_line, rule_line
+from hive_core.outside.network.reports.store import RefusalRow
+from hive_core.outside.network.store import RequestRow, RuleRow
+from hive_core.protocol import ChangedFile, LogsAnswer, LogsQuery, NetworkRequest, OpenItems, Peer, ProposalDetail
 from hive_core.runtimes.base import Fetch, UnitState
 from hive_core.text import Quoted, has_invisible
 
@@ -179,6 +183,25 @@ def test_results_of_tools_about_proposals(words: str) -> None:
     check(proposals.proposal_line(proposal))
     check(proposals.proposal_listing([proposal, proposal], 2))
     check(questions.open_items_text(OpenItems(questions=[], reminders=[], proposals=[proposal])))
+
+
+@given(hostile)
+def test_network(words: str) -> None:
+    """Hosts that an agent asks for and its reasons: in messages, in results of tools, and in lines of the log."""
+    request = RequestRow(7, "ada", words, words, 2.0, "approved", 0, 1, "operator:root", words)
+    rule = RuleRow(3, "ada", "allow", "npm", 7, "operator:root", words, 0, 1)
+    for decider in ("manager", "operator"):
+        check(texts.review(request, decider))
+    check(texts.decided(request, rule))
+    check(texts.decided(request, None))
+    refusal = RefusalRow("ada", words, 443, "no_rule", words, words, 12, 0, 1)
+    check(texts.often_refused("ada", [refusal], "operator"))
+    fields = {"asked_at": NOW, "state": "open", "waits_for": "operator"}
+    shown = NetworkRequest(id=7, agent="ada", host=words, why=words, hours=2.0, **fields)  # type: ignore[arg-type]
+    check(network.request_line(shown))
+    for line in (rule_line(rule), refusal_line(refusal)):
+        assert "\n" not in line and not has_invisible(line)
+        assert MARK not in re.sub(r'"[^"]*"', "", line)
 
 
 @given(st.lists(lines_of_agents, min_size=1, max_size=5))

@@ -11,6 +11,7 @@ from typing import Any
 
 from hive_core.protocol import AgentConfig, memory_bytes
 from hive_core.protocol.config.agent_config import McpServer, ScriptRule
+from hive_core.protocol.network.named_sets import NAMED_SETS
 
 _MOST_NAMED = 100
 _WIDTH = 250
@@ -34,8 +35,7 @@ def describe_changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
         after = getattr(new, key)
         if old is None:
             lines += _list(f"{key}:", _items(key, after))
-            if after and key in _MEANINGS:
-                lines.append(f"{key}: {_MEANINGS[key]}")
+            lines += _meanings(key, after) if after else []
         elif (before := getattr(old, key)) != after:
             lines += _changed(key, before, after)
     return lines
@@ -59,9 +59,17 @@ def _changed_list(key: str, before: Sequence[str | ScriptRule], after: Sequence[
     for what, items in (("added", _missing(new, old)), ("removed", _missing(old, new))):
         if items:
             lines += _list(f"{key}: {what}", items) if key != "script" else [f"{key}: {what} {_rules(len(items))}"]
-    if key in _MEANINGS and _missing(new, old):
-        lines.append(f"{key}: {_MEANINGS[key]}")
+    lines += _meanings(key, added) if (added := _missing(new, old)) else []
     return lines or [f"{key}: {_SAME}"]
+
+
+def _meanings(key: str, added: Any) -> list[str]:
+    """Return what it means that these names are added to a list, and what the sets among them stand for."""
+    lines = [f"{key}: {_MEANINGS[key]}"] if key in _MEANINGS else []
+    if key == "allowed_hosts":
+        for name in added:
+            lines += _list(f"{key}: {name} stands for", NAMED_SETS[name]) if name in NAMED_SETS else []
+    return lines
 
 
 def _changed_servers(key: str, before: Mapping[str, McpServer], after: Mapping[str, McpServer]) -> list[str]:

@@ -14,7 +14,7 @@ from hive_core.outside.network.store import RequestRow, RuleRow
 from hive_core.outside.network.texts import REASONS, hours_in_words
 from hive_core.protocol import LogsAnswer, LogsQuery
 from hive_core.protocol.names import EVERYONE
-from hive_core.text import Quoted, one_line
+from hive_core.text import Quoted
 
 _MOST_NEW = 1_000
 """Lines after a cursor in one answer."""
@@ -82,7 +82,7 @@ def request_line(row: RequestRow) -> str:
 def refusal_line(row: RefusalRow) -> str:
     """Return a line about refusals of one host. Its name, and the detail, are words of the agent."""
     where = Quoted(f"{row.host}:{row.port}").line(_WIDTH) if row.host else "other hosts"
-    missing = f"; the rule {one_line(row.missing, _WIDTH)} would allow it" if row.missing else ""
+    missing = f"; the rule {Quoted(row.missing).line(_WIDTH)} would allow it" if row.missing else ""
     detail = f"; {Quoted(row.detail).line(_WIDTH)}" if row.detail else ""
     times = "" if row.times == 1 else f", {row.times} times since {_time(row.first_at)}"
     return f"{_time(row.last_at)} refused {where}: {REASONS.get(row.reason, row.reason)}{times}{missing}{detail}"

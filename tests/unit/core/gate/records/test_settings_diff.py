@@ -9,6 +9,7 @@ import pytest
 from hive_core.gate.records.settings_diff import describe_changes
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.config.agent_config import McpServer, ScriptRule
+from hive_core.protocol.network.named_sets import NAMED_SETS
 
 OTHER: dict[str, Any] = {
     "backend": "claude",
@@ -22,7 +23,7 @@ OTHER: dict[str, Any] = {
     "tasks_max": 64,
     "io_weight": 50,
     "network": "sealed",
-    "allowed_hosts": ["github.com:22", "npm"],
+    "allowed_hosts": ["github.com:22"],
     "repos": ["web"],
     "nix_daemon": True,
     "turn_timeout": 600.0,
@@ -73,7 +74,7 @@ def test_all_changes_are_told_together() -> None:
         "tasks_max: the default -> 64",
         "io_weight: the default -> 50",
         "network: host -> sealed",
-        "allowed_hosts: added github.com:22, npm",
+        "allowed_hosts: added github.com:22",
         "allowed_hosts: it reaches each of them, and can send them all that it knows",
         "repos: added web",
         "repos: it sees each of them whole, with its history, and may submit work for it",
@@ -182,3 +183,15 @@ def test_no_tool_is_pushed_out_of_sight() -> None:
     lines = told({"tools": []}, {"tools": [*tools, "Bash(rm *)"]})
     assert all(any(tool in line for line in lines) for tool in [*tools, "Bash(rm *)"])
     assert max(map(len, lines)) < 300
+
+
+def test_sets_of_hosts_are_written_out() -> None:
+    """A reviewer sees which hosts the added sets stand for, and those of sets that were there before not again."""
+    lines = told({"allowed_hosts": ["npm"]}, {"allowed_hosts": ["npm", "github", "crates.io"]})
+    assert lines[:2] == [
+        "allowed_hosts: added github, crates.io",
+        "allowed_hosts: it reaches each of them, and can send them all that it knows",
+    ]
+    assert all(line.startswith("allowed_hosts: github stands for ") for line in lines[2:])
+    written = [host for line in lines[2:] for host in line.partition(" stands for ")[2].split(", ")]
+    assert written == list(NAMED_SETS["github"])

@@ -221,7 +221,7 @@ async def test_log_is_followed(hive: NetworkHive) -> None:
     await hive.refuse(host="a\nb")
     later = await waiting
     [line] = later.lines
-    assert ' refused "a": no rule allows it; the rule a b would allow it' in line
+    assert ' refused "a": no rule allows it; the rule "a" would allow it' in line
     again = await hive.network.read_log("ada", LogsQuery(cursor=later.cursor))
     assert (again.lines, again.cursor) == ([], later.cursor)
     waiting = asyncio.create_task(hive.network.read_log("ada", LogsQuery(cursor=later.cursor, wait_seconds=30)))

@@ -154,14 +154,7 @@ class Daemon:
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
-        network = Network(
-            settings.egress,
-            settings.approval.network,
-            database=database,
-            broker=broker,
-            agents=agents,
-            events=events,
-        )
+        network = Network(settings, database=database, broker=broker, agents=agents, events=events)
         await network.open()
         agents.changed.append(network.configuration_changed)
         credentials = CredentialStore(layout.credentials)

@@ -41,7 +41,7 @@ from hive_core.protocol import (
 from hive_core.protocol.names import EVERYONE, MANAGER
 from hive_core.protocol.network.packets import FromEgress, RefusedPacket, TrafficPacket
 from hive_core.protocol.network.policy import EgressPolicy
-from hive_core.protocol.network.settings import Egress
+from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +71,7 @@ class Network:
 
     def __init__(
         self,
-        settings: Egress,
-        decider: HostDecider,
+        settings: Settings,
         *,
         database: Database,
         broker: Broker,
@@ -80,14 +79,14 @@ class Network:
         events: EventHub,
         clock: Callable[[], int] = steady_milliseconds,
     ) -> None:
-        """`decider` is the setting `approval.network`; `clock` gives the time in milliseconds, and never goes back."""
+        """`clock` gives the time in milliseconds, and never goes back."""
         self.on_changed: Callable[[str], None] = _nobody
         """Called with each agent whose policy may have changed, or that is gone."""
         self.on_close: Callable[[str], None] = _nobody
         """Called with an agent whose open connections are to end, if its policy does not allow them; after
         `on_changed`."""
-        self._settings = settings
-        self._decider = decider
+        self._settings = settings.egress
+        self._decider = settings.approval.network
         self._database = database
         self._broker = broker
         self._agents = agents
@@ -100,8 +99,8 @@ class Network:
         self._reported = asyncio.Event()
         self._rules_changed = asyncio.Event()
         self.requests = HostRequests(database, broker, self._book, self.decider_of, clock)
-        self._changes = RuleChanges(settings, database, self._book, clock)
-        self._views = NetworkViews(settings, database, self._book, self._traffic, self.requests, clock)
+        self._changes = RuleChanges(settings.egress, database, self._book, clock)
+        self._views = NetworkViews(settings.egress, database, self._book, self._traffic, self.requests, clock)
         self._log = NetworkLog(database, self._wakeups)
 
     async def open(self) -> None:

@@ -11,7 +11,7 @@ MOST_AT_A_ROOT = 16
 MOST_BELOW = 12
 LARGER = {
     # Work on repositories is a subject of its own beside the gate of configurations.
-    "hive_core": 18,
+    "hive_core": 19,
     # Models by subject: agents, configuration, messages, work, the network.
     "hive_core/protocol": 13,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
@@ -22,6 +22,8 @@ LARGER = {
     "hive_agent/web/static": 19,
     # The parts of the harness, the agent's side of sessions, and programs beyond a turn.
     "hive_agent": 17,
+    # What agents hand over is beside what is lent to them.
+    "hive_core/api": 13,
     # The tables of a large subject are beside the migrations.
     "hive_core/infra/database": 13,
     # What commands share is beside their folder.
@@ -37,7 +39,7 @@ LARGER = {
     # One folder for each subject of the running hive.
     "tests/integration": 15,
     # The folders of hive_core, and the tests of its own modules.
-    "tests/unit/core": 14,
+    "tests/unit/core": 15,
     # A fake or a fixture for more than one level of tests each.
     "tests/helpers": 14,
     # Scenarios, one file each, and what they share.

@@ -29,6 +29,7 @@ from hive_core.protocol import (
 from hive_core.protocol.names import EVERYONE, MANAGER
 from hive_core.protocol.network.packets import RefusedPacket, TrafficPacket
 from hive_core.protocol.network.settings import Egress
+from hive_core.settings import Approval, Settings
 from tests.unit.core.messaging.messaging_hive import UNLIMITED
 
 OPERATOR = Principal("operator", "operator", "operator:root")
@@ -90,8 +91,7 @@ class NetworkHive:
         for name in list(self.agents.records) or ["ada", "bob", MANAGER]:
             await self.add(name)
         self.network = Network(
-            self.settings,
-            self.decider,
+            Settings(egress=self.settings, approval=Approval(network=self.decider)),
             database=self.database,
             broker=self.broker,
             agents=self.agents,

@@ -81,7 +81,7 @@ class Network:
     ) -> None:
         """`clock` gives the time in milliseconds, and never goes back."""
         self.on_changed: Callable[[str], None] = _nobody
-        """Called with each agent whose policy may have changed, or that is gone."""
+        """Called with each agent whose policy may have changed."""
         self.on_close: Callable[[str], None] = _nobody
         """Called with an agent whose open connections are to end, if its policy does not allow them; after
         `on_changed`."""
@@ -144,12 +144,13 @@ class Network:
         self._traffic.disconnected()
 
     def configuration_changed(self, name: str) -> None:
-        """Tell the proxy of an agent that was created, whose configuration was deployed, or that is gone."""
-        if self._agents.find(name) is None:
-            self._book.forget(name)
-            self._refusals.forget(name)
-            self._traffic.forget(name)
-        self.on_changed(name)
+        """Tell the proxy of an agent that was created, or whose configuration was deployed; forget one that is gone."""
+        if self._agents.find(name) is not None:
+            self.on_changed(name)
+            return
+        self._book.forget(name)
+        self._refusals.forget(name)
+        self._traffic.forget(name)
 
     # --- for operators ----------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ LARGER = {
     "hive_agent/web/static": 19,
     # The parts of the harness, the agent's side of sessions, and programs beyond a turn.
     "hive_agent": 17,
-    # What agents hand over is beside what is lent to them.
-    "hive_core/api": 13,
+    # Connections to the gateways, and what agents hand over to them.
+    "hive_core/infra": 13,
     # The tables of a large subject are beside the migrations.
     "hive_core/infra/database": 13,
     # What commands share is beside their folder.

@@ -192,7 +192,9 @@ async def test_agent_that_is_destroyed(hive: NetworkHive) -> None:
     await hive.refuse()
     await hive.carry(sent=7)
     await hive.network.store_reports()
+    hive.changed.clear()
     await hive.remove("ada")
+    assert hive.changed == []  # It has no policy any more.
     await hive.add("ada")
     for _ in range(2):
         network = await hive.network.agent("ada")

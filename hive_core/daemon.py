@@ -50,6 +50,9 @@ from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
+from hive_core.outside.egress_gateway import EGRESS_GROUP, PROXY, PROXY_PORT, EgressGateway
+from hive_core.outside.gateway_link import listen_for_gateway
+from hive_core.outside.gateway_process import keep_running
 from hive_core.outside.network.network import Network
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
@@ -156,6 +159,13 @@ class Daemon:
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
         network = Network(settings, database=database, broker=broker, agents=agents, events=events)
         await network.open()
+        egress = EgressGateway(
+            listen_for_gateway(layout.egress_socket, EGRESS_GROUP),
+            lambda name: layout.agent(name).gateways_door,
+            lambda name: (found := agents.find(name)) is not None and found.sealed,
+            network,
+        )
+        network.on_changed, network.on_close = egress.policy_changed, egress.end_connections
         agents.changed.append(network.configuration_changed)
         credentials = CredentialStore(layout.credentials)
         repositories = await open_repositories(
@@ -175,7 +185,8 @@ class Daemon:
             database=database,
             runtime=runtime,
             sockets=core,
-            lent=SocketGroup(views, access),
+            lent=SocketGroup(views, access, egress),
+            gateways={PROXY: PROXY_PORT},
             page_ports=ports,
             reports=reports,
             purging=purging,
@@ -313,6 +324,13 @@ class Daemon:
             self._part("vacuum of the network", run_retention(network.vacuum, settings.retention_days)),
             self._part("what time brings", scheduler.run()),
             self._part("network", network.run()),
+            self._part("link of the proxy", egress.run()),
+            *(
+                # Otherwise a unit of its own runs the proxy.
+                [self._part("proxy", keep_running("egress", layout.egress_socket, runtime.bubblewrap))]
+                if runtime.name == "local"
+                else []
+            ),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
             self._part("trash", lifecycle.empty_trash()),

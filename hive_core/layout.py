@@ -198,6 +198,11 @@ class Layout:
         return self.run_dir / "host.sock"
 
     @property
+    def egress_socket(self) -> Path:
+        """The socket on which the egress proxy is told of agents."""
+        return self.run_dir / "egress.sock"
+
+    @property
     def views(self) -> Path:
         """The view sockets of all agents. No agent sees this directory."""
         return self.run_dir / "views"

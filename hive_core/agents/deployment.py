@@ -92,11 +92,13 @@ class DeploymentManager:
         environment: Mapping[str, str],
         grants: Grants,
         find_repository: FindRepository = find_none,
+        gateways: Mapping[str, int] | None = None,
         listen_seconds: float = _LISTEN_SECONDS,
     ) -> None:
         """Every harness gets the variables of `environment` and what `grants` say.
 
-        `find_repository` finds the repositories that configurations name.
+        `find_repository` finds the repositories that configurations name. `gateways` are the ports of the gateways on
+        the loopback of sealed agents, by purpose.
 
         `listen_seconds` is the time until the daemon tries again to listen for an agent for which it could not.
         """
@@ -106,6 +108,7 @@ class DeploymentManager:
         self._runtime = runtime
         self._sockets = sockets
         self._lent = lent
+        self._gateways = gateways or {}
         self._page_ports = page_ports
         self._reports = reports
         self._purging = purging
@@ -340,6 +343,7 @@ class DeploymentManager:
             binds=await LIFECYCLE.run(self._grants.offers.open_binds, record.config),
             devices=self._grants.offers.find_devices(record.config),
             sealed=record.sealed,
+            gateways=self._gateways if record.sealed else {},
             nix_daemon=record.nix_daemon,
             web_port=0 if record.sealed else record.web_port,
             dns=None if record.sealed else layout.dns,

@@ -7,18 +7,22 @@ After that it is told what changes. It serves agents with what it knows while th
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
 from hive_core.infra.packets import PacketConnection, PacketRefused
+from hive_core.infra.unix_sockets import bind
 
 log = structlog.get_logger(__name__)
 
+_BACKLOG = 4
 _DESCRIPTION = "description"
 _END = "end of connections"
 _GONE = "gone"
@@ -30,6 +34,20 @@ class _Agent:
 
     description: bytes
     listeners: dict[str, tuple[bytes, socket.socket]] = field(default_factory=dict)
+
+
+def listen_for_gateway(path: Path, group: str) -> socket.socket:
+    """Return a listening socket for one gateway, to which `group` may connect if this host has it.
+
+    Raises `cannot_listen`.
+    """
+    try:
+        mode, number = 0o660, grp.getgrnam(group).gr_gid
+    except KeyError:
+        mode, number = 0o600, None
+    listener = bind(path, mode, number, socket.SOCK_SEQPACKET)
+    listener.listen(_BACKLOG)
+    return listener
 
 
 class GatewayLink:

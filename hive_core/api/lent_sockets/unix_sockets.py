@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -76,10 +77,20 @@ class UnixSockets(LentSockets):
         return connection
 
 
-class SocketGroup:
-    """Lent unix sockets of several purposes, which each agent has all."""
+class SocketsOfAgents(Protocol):
+    """Sockets of one purpose that agents have."""
 
-    def __init__(self, *kinds: UnixSockets) -> None:
+    def hold(self, name: str) -> None:
+        """Have the sockets of an agent, unless that is so already. Raises HiveError."""
+
+    def release(self, name: str) -> None:
+        """Close the sockets of an agent."""
+
+
+class SocketGroup:
+    """Sockets of several purposes, which each agent has all."""
+
+    def __init__(self, *kinds: SocketsOfAgents) -> None:
         self._kinds = kinds
 
     def hold(self, name: str) -> None:

@@ -61,7 +61,16 @@ def _items(found: Iterable[tuple[object, object]], incomplete: str) -> list[Comp
     return [CompletionItem(name, help=text) for name, text in named.items() if name.startswith(incomplete)]
 
 
-@click.group(cls=SuggestingGroup, invoke_without_command=True)
+class _NetworkGroup(SuggestingGroup):
+    """Takes its own options behind the agent, too, if no command follows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not any(word in self.commands for word in args):
+            ctx.allow_interspersed_args = True
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_NetworkGroup, invoke_without_command=True)
 @click.argument("name", required=False, metavar="[AGENT|all]", shell_complete=complete_agents_or_all)
 @pager_option
 @json_option

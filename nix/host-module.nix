@@ -61,6 +61,7 @@ in
   imports = [
     ./host/settings.nix
     ./host/service.nix
+    ./host/egress.nix
     ./host/mounts.nix
     ./host/manager.nix
     ./host/nix.nix

@@ -9,35 +9,39 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 HOST = ROOT / "tests/system/host/etc/systemd/system"
-MODULE = ROOT / "nix/host/service.nix"
+UNITS = {"hive-c0re": ROOT / "nix/host/service.nix", "hive-egress": ROOT / "nix/host/egress.nix"}
+"""The units of the tests' host, with the modules that have them on NixOS."""
 OF_THE_PLACE = {"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile"}
 """Settings that name the programs and files of one host or the other."""
 
 
-def service_of_the_tests() -> dict[str, list[str]]:
+def service_of_the_tests(unit: str) -> dict[str, list[str]]:
     """The settings of the unit's section [Service], each with its words."""
-    section = (HOST / "hive-c0re.service").read_text().partition("[Service]\n")[2]
+    section = (HOST / f"{unit}.service").read_text().partition("[Service]\n")[2]
     found: defaultdict[str, list[str]] = defaultdict(list)
     for key, value in re.findall(r"^(\w+)=(.*)$", section, re.MULTILINE):
         found[key] += value.split()
-    return {key: sorted(words) for key, words in found.items() if key not in OF_THE_PLACE}
+    return {key: sorted(filter(None, words)) for key, words in found.items() if key not in OF_THE_PLACE}
 
 
-def service_of_the_module() -> dict[str, list[str]]:
+def service_of_the_module(module: Path) -> dict[str, list[str]]:
     """The same as the module has it, for the usual state directory."""
-    text = re.sub(r"#[^\n]*", "", MODULE.read_text()).partition("serviceConfig = {")[2]
+    text = re.sub(r"#[^\n]*", "", module.read_text()).partition("serviceConfig = {")[2]
     found = {}
     for key, value in re.findall(r"\b([A-Z]\w+) = (\[.*?\]|\"[^\"]*\"|[\w.]+)", text, re.DOTALL):
         words = re.findall(r'"([^"]*)"', value) if value[0] in '["' else [value]
-        found[key] = sorted(words)
+        found[key] = sorted(filter(None, words))
     return {key: words for key, words in found.items() if key not in OF_THE_PLACE}
 
 
-def test_the_daemon_runs_as_on_nixos() -> None:
-    """The unit has every setting of the module, its hardening above all, and no other."""
-    assert service_of_the_tests() == service_of_the_module()
+@pytest.mark.parametrize("unit", UNITS)
+def test_units_are_as_on_nixos(unit: str) -> None:
+    """A unit has every setting of the module, its hardening above all, and no other."""
+    assert service_of_the_tests(unit) == service_of_the_module(UNITS[unit])
 
 
 def test_where_no_host_can_be_booted_the_reason_is_said(tmp_path: Path) -> None:

@@ -56,8 +56,23 @@ OF_REPOSITORIES = {
     *(("POST", f"{REPOSITORY}/{verb}") for verb in ("set", "remove", "fetch", "send")),
     ("POST", "/v1/host-keys"),
 }
+NETWORK, REQUESTS = "/v1/network", "/v1/network/requests"
+REQUESTS_FOR_HOSTS = {
+    ("GET", REQUESTS),
+    *(("POST", f"{REQUESTS}/{{id}}/{verb}") for verb in ("approve", "deny")),
+}
+OF_THE_NETWORK = {
+    *REQUESTS_FOR_HOSTS,
+    *(("GET", path) for path in (NETWORK, f"{AGENT}/network", f"{AGENT}/network/log")),
+    *(
+        ("POST", f"{path}/{what}")
+        for path in (NETWORK, f"{AGENT}/network")
+        for what in ("rules", "rules/remove", "close")
+    ),
+}
 OPERATORS = {
     *EVERYWHERE,
+    *OF_THE_NETWORK,
     *LOOKING_AFTER,
     *GATE,
     *GATE_OF_WORK,
@@ -76,6 +91,8 @@ OPERATORS = {
 }
 AGENTS = {
     *EVERYWHERE,
+    *REQUESTS_FOR_HOSTS,
+    ("POST", REQUESTS),
     *LOOKING_AFTER,
     *GATE,
     *GATE_OF_WORK,

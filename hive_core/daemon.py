@@ -50,10 +50,8 @@ from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
-from hive_core.outside.egress_gateway import EGRESS_GROUP, PROXY, PROXY_PORT, EgressGateway
-from hive_core.outside.gateway_link import listen_for_gateway
-from hive_core.outside.gateway_process import keep_running
-from hive_core.outside.network.network import Network
+from hive_core.outside.egress_gateway import PROXY, PROXY_PORT
+from hive_core.outside.opening import keep_proxy, open_network
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
@@ -157,16 +155,9 @@ class Daemon:
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
-        network = Network(settings, database=database, broker=broker, agents=agents, events=events)
-        await network.open()
-        egress = EgressGateway(
-            listen_for_gateway(layout.egress_socket, EGRESS_GROUP),
-            lambda name: layout.agent(name).gateways_door,
-            lambda name: (found := agents.find(name)) is not None and found.sealed,
-            network,
+        network, egress = await open_network(
+            settings, layout, database=database, broker=broker, agents=agents, events=events
         )
-        network.on_changed, network.on_close = egress.policy_changed, egress.end_connections
-        agents.changed.append(network.configuration_changed)
         credentials = CredentialStore(layout.credentials)
         repositories = await open_repositories(
             settings, layout, database, credentials, runtime.bubblewrap, partial(_agents_with, agents)
@@ -325,12 +316,7 @@ class Daemon:
             self._part("what time brings", scheduler.run()),
             self._part("network", network.run()),
             self._part("link of the proxy", egress.run()),
-            *(
-                # Otherwise a unit of its own runs the proxy.
-                [self._part("proxy", keep_running("egress", layout.egress_socket, runtime.bubblewrap))]
-                if runtime.name == "local"
-                else []
-            ),
+            self._part("proxy", keep_proxy(egress, layout, runtime)),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
             self._part("trash", lifecycle.empty_trash()),

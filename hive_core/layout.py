@@ -61,7 +61,7 @@ class AgentPaths:
     @property
     def gateways_door(self) -> Path:
         """The socket on which the daemon receives the listeners of a sealed agent for the gateways to the world."""
-        return self.run / "gateways.sock"
+        return self.run / "world.sock"
 
     @property
     def access_wanted(self) -> Path:
@@ -249,7 +249,7 @@ class Layout:
 
     def check_socket_lengths(self) -> None:
         """Raise HiveError `run_dir_too_long` if the longest socket path in the run directory cannot be bound."""
-        longest = self.agent("n" * 9).gateways_door
+        longest = self.agent("n" * 9).access_door
         length = len(bytes(longest))
         if length > _UNIX_PATH_MAX:
             raise HiveError(

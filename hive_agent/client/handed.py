@@ -42,7 +42,7 @@ async def handing_over(environment: AgentEnvironment) -> AsyncIterator[None]:
                 listeners[purpose] = stack.enter_context(listen(port))
             except OSError as error:
                 log.error("no %s: cannot listen on port %d: %s", purpose, port, os.strerror(error.errno or 0))
-        handing = asyncio.create_task(keep_handing_over(environment.run / "gateways.sock", listeners))
+        handing = asyncio.create_task(keep_handing_over(environment.run / "world.sock", listeners))
         try:
             yield
         finally:

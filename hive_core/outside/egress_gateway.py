@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,8 @@ class EgressGateway:
         policies: Policies,
     ) -> None:
         """Accept the proxy on `listener`; takes it over. `door_of` returns the path of an agent's door."""
+        self.is_wanted = asyncio.Event()
+        """Set when there is a sealed agent: without one nobody needs the proxy."""
         self._is_sealed = is_sealed
         self._policies = policies
         self._known: set[str] = set()
@@ -72,6 +75,7 @@ class EgressGateway:
             self.release(name)
             return
         self._known.add(name)
+        self.is_wanted.set()
         self.policy_changed(name)
         self._sockets.open(name)
 

@@ -221,16 +221,20 @@ readonly LAY_OUT='
         printf "#!/bin/sh\nexport PYTHONPATH=%q NIXOS_CONTAINER_PROGRAM=\"\$0\"\nexec %q -P -m %s \"\$@\"\n" \
             "$checkout" "$python" "${program#*:}" | put "/usr/local/bin/${program%:*}" 0755
     done
-    # The Python of the tests may lie where the daemon sees nothing, and on version 1 of the control groups one writes
+    # The Python of the tests may lie where the units see nothing, and on version 1 of the control groups one writes
     # to a file to hear of what happens in a group.
     {
         printf "[Service]\nProtectHome=tmpfs\n"
         while read -r directory; do printf "BindReadOnlyPaths=%s\n" "$directory"; done <"$scratch/io/dependencies"
+    } >"$scratch/here.conf"
+    put /etc/systemd/system/hive-egress.service.d/here.conf 0644 <"$scratch/here.conf"
+    {
+        cat "$scratch/here.conf"
         [ -e /sys/fs/cgroup/cgroup.controllers ] || echo ProtectControlGroups=false
     } | put /etc/systemd/system/hive-c0re.service.d/here.conf 0644
     # A journal that the machine keeps would have to be read through at every look.
     in_host rm -rf /var/log/journal
-    systemd-sysusers --root="$scratch/root" nixbld.conf
+    systemd-sysusers --root="$scratch/root" nixbld.conf hyperhive.conf
     exec "$@"'
 
 # The reader stays until the last writer has closed, which is us: the host may end without having written.

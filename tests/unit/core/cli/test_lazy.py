@@ -25,6 +25,7 @@ from tests.unit.core.cli.run_cli import Program
 
 WITHOUT_JSON = (
     "serve",
+    "egress",
     "check-config",
     "completion",
     "shell",

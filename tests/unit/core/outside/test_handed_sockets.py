@@ -100,7 +100,7 @@ class Doors:
     """The door of an agent ann, and what came through it."""
 
     def __init__(self, place: Path) -> None:
-        self.path = place / "gateways.sock"
+        self.path = place / "world.sock"
         self.received: asyncio.Queue[tuple[str, str, socket.socket]] = asyncio.Queue()
         ports = {("ann", "proxy"): PORT}
         self.sockets = HandedSockets(

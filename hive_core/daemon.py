@@ -51,7 +51,7 @@ from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
 from hive_core.outside.egress_gateway import PROXY, PROXY_PORT
-from hive_core.outside.opening import keep_proxy, open_network
+from hive_core.outside.opening import open_network, run_network
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
@@ -314,9 +314,7 @@ class Daemon:
             self._part("vacuum of questions", run_retention(scheduler.vacuum, settings.retention_days)),
             self._part("vacuum of the network", run_retention(network.vacuum, settings.retention_days)),
             self._part("what time brings", scheduler.run()),
-            self._part("network", network.run()),
-            self._part("link of the proxy", egress.run()),
-            self._part("proxy", keep_proxy(egress, layout, runtime)),
+            self._part("network", run_network(network, egress, layout, runtime)),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
             self._part("trash", lifecycle.empty_trash()),

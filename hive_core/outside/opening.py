@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from hive_core.agents import AgentRegistry
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
@@ -41,7 +43,14 @@ async def open_network(
     return network, egress
 
 
-async def keep_proxy(egress: EgressGateway, layout: Layout, runtime: Runtime) -> None:
+async def run_network(network: Network, egress: EgressGateway, layout: Layout, runtime: Runtime) -> None:
+    """Follow the clock and the proxy, and run the proxy where no unit does, until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        for work in (network.run(), egress.run(), _keep_proxy(egress, layout, runtime)):
+            tasks.create_task(work)
+
+
+async def _keep_proxy(egress: EgressGateway, layout: Layout, runtime: Runtime) -> None:
     """Run the proxy where no unit does, as soon as there is a sealed agent, until cancelled."""
     if runtime.name != "local":
         return

@@ -17,7 +17,8 @@ PROGRAM = "hive-c0re"
 COMMANDS = {
     "serve": Lazy("hive_core.cli.commands.host.host:serve", "Run the daemon in the foreground."),
     "egress": Lazy(
-        "hive_core.cli.commands.host.egress:egress", "Run the proxy through which sealed agents reach what their rules allow."
+        "hive_core.cli.commands.host.egress:egress",
+        "Run the proxy through which sealed agents reach what their rules allow.",
     ),
     "status": Lazy("hive_core.cli.commands.host.monitoring:status", "Show a summary of the daemon and its hive."),
     "spawn": Lazy("hive_core.cli.commands.agents.spawn:spawn", "Create an agent and wait until it is ready."),

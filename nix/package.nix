@@ -38,7 +38,6 @@ let
     build-system = [ python3Packages.setuptools ];
     dependencies = [
       own.mcp
-      python3Packages.aiohappyeyeballs
       python3Packages.aiohttp
       python3Packages.aiosqlite
       python3Packages.asyncssh

@@ -19,6 +19,7 @@ from tests.benchmarks import commands, containers, flakes, gate, page, readiness
 from tests.benchmarks.agents import many, memory, turns
 from tests.benchmarks.bench_directory import say, workplace, write_byte_code
 from tests.benchmarks.figure import Figure, table
+from tests.benchmarks.network import egress
 from tests.benchmarks.work import everything as work
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "containers": containers.run,
     "turns": turns.run,
     "work": work.run,
+    "egress": egress.run,
 }
 
 

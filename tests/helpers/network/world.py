@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from cryptography import x509
 from tests.helpers.network.certificates import make_authority
 
 SERVER_4, SERVER_6 = "45.0.0.10", "2a05:1::10"
+SERVER_4_STREAM, SERVER_4_TLS = "45.0.0.11", "45.0.0.12"
+"""Further addresses of the servers, for those of benchmarks."""
 DNS = "45.0.0.53"
 HOST_PUBLIC = "46.0.0.1"
 PRIVATE = "10.66.0.1"
@@ -38,6 +40,9 @@ ZONE: dict[str, dict[str, list[list[str]]]] = {
         for name in ("ok", "other", "files", "www.below", "pypi", "npm", "git")
     },
     "four.example.org": {"A": [[SERVER_4]]},
+    "short.example.org": {"A": [[SERVER_4]]},
+    "stream.example.org": {"A": [[SERVER_4_STREAM]]},
+    "tls.example.org": {"A": [[SERVER_4_TLS]]},
     "six.example.org": {"AAAA": [[SERVER_6]]},
     "dead-six.example.org": {"A": [[SERVER_4]], "AAAA": [["2a05:dead::1"]]},
     "dead-four.example.org": {"A": [["45.99.0.1"]], "AAAA": [[SERVER_6]]},
@@ -73,7 +78,8 @@ ip addr add {LINK}/30 dev s0
 ip addr add {NEIGHBOUR}/24 dev s0
 ip addr add fd09::2/64 dev s0 nodad
 ip link set s0 up
-for each in {SERVER_4} {DNS} {PRIVATE} 169.254.169.254 168.63.129.16; do ip addr add $each/32 dev lo; done
+for each in {SERVER_4} {SERVER_4_STREAM} {SERVER_4_TLS} {DNS}; do ip addr add $each/32 dev lo; done
+for each in {PRIVATE} 169.254.169.254 168.63.129.16; do ip addr add $each/32 dev lo; done
 for each in {SERVER_6} fd66::1 64:ff9b::a42:1; do ip addr add $each/128 dev lo nodad; done
 ip route add blackhole 45.99.0.0/16
 ip route add blackhole 2a05:dead::/32
@@ -97,8 +103,10 @@ def why_not() -> str:
 class World:
     """The namespaces and the servers in them; started once for many tests."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, servers: str = "tests.helpers.network.servers_program") -> None:
+        """`servers` is the module that serves."""
         self.directory = directory
+        self._program = servers
         self.authority = directory / "authority.pem"
         self.files = directory / "files"
         """What the servers serve below `/files/`."""
@@ -108,8 +116,8 @@ class World:
         self._agent = 0
         self._servers = 0
 
-    def start(self) -> None:
-        """Make the namespaces, and start the servers."""
+    def start(self, prefix: Sequence[str] = ()) -> None:
+        """Make the namespaces, and start the servers; their command line begins with `prefix`."""
         self.files.mkdir()
         self._queries.touch()
         (self.directory / "zone.json").write_text(json.dumps(ZONE))
@@ -125,7 +133,7 @@ class World:
             env=self.environment(**variables),
             timeout=30,
         )
-        program = [sys.executable, "-m", "tests.helpers.network.servers_program", str(self.directory)]
+        program = [*prefix, sys.executable, "-m", self._program, str(self.directory)]
         servers = self._popen([*self._within(self._servers), *program])
         assert servers.stdout is not None and servers.stdout.readline() == b"ready\n"
 
@@ -147,9 +155,13 @@ class World:
         finally:
             self._agent = before
 
-    def on_host(self) -> list[str]:
-        """Return what a command line begins with to run where the proxy runs."""
-        return self._within(self._host, mount=True)
+    def on_host(self, *, user: bool = True) -> list[str]:
+        """Return what a command line begins with to run where the proxy runs.
+
+        Without `user` root stays root of the machine, and can become other users.
+        """
+        line = self._within(self._host, mount=True)
+        return line if user else [word for word in line if word not in ("--user", "--preserve-credentials")]
 
     def in_agent(self) -> list[str]:
         """Return what a command line begins with to run in the sealed agent."""
@@ -175,12 +187,13 @@ class World:
         """Return the names that were looked up, with their types, in order."""
         return self._queries.read_text().splitlines()
 
-    def descriptor(self, program: str = "listen") -> int:
+    def descriptor(self, program: str = "listen", *, on_host: bool = False) -> int:
         """Return the descriptor of a socket that was made in the agent; `listener_program` has the kinds."""
+        place = self.on_host() if on_host else self.in_agent()
         mine, other = socket.socketpair()
         with mine, other:
             subprocess.run(
-                [*self.in_agent(), sys.executable, "-m", "tests.helpers.network.listener_program", program],
+                [*place, sys.executable, "-m", "tests.helpers.network.listener_program", program],
                 stdin=other.fileno(),
                 check=True,
                 env=self.environment(),

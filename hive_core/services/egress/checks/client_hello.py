@@ -9,7 +9,7 @@ The extension is therefore refused as such, unless the policy allows it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_HELLO = 32 * 1024
 """Most bytes of a ClientHello with the heads of its records; those of today have 300 to 2,000."""
@@ -30,8 +30,7 @@ class NotTLS(ValueError):
     """The reason why bytes are not a ClientHello; a clause."""
 
 
-@dataclass(frozen=True)
-class ClientHello:
+class ClientHello(NamedTuple):
     """A ClientHello: the name of the server in lower case, empty if it has none.
 
     `size` is the number of its bytes with the heads of its records.
@@ -65,7 +64,7 @@ def read_client_hello(data: bytes | bytearray) -> ClientHello | None:
             if len(message) >= size:
                 if len(message) > size or at + 5 + length > len(data):
                     raise NotTLS("another message follows in the record of the ClientHello")
-                name, encrypted = _read_extensions(_Reader(bytes(message[4:size])))
+                name, encrypted = _read_extensions(bytes(message[4:size]))
                 return ClientHello(name, encrypted, at + 5 + length)
         at += 5 + length
         if at >= len(data):
@@ -85,59 +84,44 @@ def is_retry_request(data: bytes | bytearray) -> bool:
     return data[0] == _HANDSHAKE and data[5] == _SERVER_HELLO and data[11:43] == _RETRY_RANDOM
 
 
-class _Reader:
-    """Reads vectors from the front of a message."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def number(self, width: int) -> int:
-        return int.from_bytes(self.take(width), "big")
-
-    def take(self, length: int) -> bytes:
-        taken = self._data[self._at : self._at + length]
-        if len(taken) < length:
-            raise NotTLS("the ClientHello is cut off")
-        self._at += length
-        return taken
-
-    def vector(self, width: int) -> bytes:
-        return self.take(self.number(width))
-
-    def is_at_end(self) -> bool:
-        return self._at == len(self._data)
-
-
-def _read_extensions(body: _Reader) -> tuple[str, bool]:
+def _read_extensions(body: bytes) -> tuple[str, bool]:
     """Return the name of the server, and whether a name may be hidden. Raises NotTLS."""
-    body.take(2 + 32)  # version and random
-    body.vector(1)  # session
-    body.vector(2)  # cipher suites
-    body.vector(1)  # compression
-    if body.is_at_end():
-        return "", False
-    extensions = _Reader(body.vector(2))
-    if not body.is_at_end():
-        raise NotTLS("something follows the extensions")
-    name, seen = "", set()
-    while not extensions.is_at_end():
-        kind = extensions.number(2)
-        content = extensions.vector(2)
-        if kind in seen:
-            raise NotTLS("an extension is there twice")
-        seen.add(kind)
-        if kind == _SERVER_NAME:
-            name = _read_server_name(_Reader(content))
+    at = 2 + 32  # version and random
+    try:
+        at += 1 + body[at]  # session
+        at += 2 + (body[at] << 8 | body[at + 1])  # cipher suites
+        at += 1 + body[at]  # compression
+        if at == len(body):
+            return "", False
+        if at + 2 + (body[at] << 8 | body[at + 1]) != len(body):
+            raise NotTLS("the extensions have another length than they say")
+        at += 2
+        name, seen = "", set()
+        while at < len(body):
+            kind = body[at] << 8 | body[at + 1]
+            start = at + 4
+            at = start + (body[at + 2] << 8 | body[at + 3])
+            if kind in seen:
+                raise NotTLS("an extension is there twice")
+            seen.add(kind)
+            if kind == _SERVER_NAME:
+                name = _read_server_name(body[start:at])
+    except IndexError:
+        raise NotTLS("the ClientHello is cut off") from None
+    if at != len(body):
+        raise NotTLS("the ClientHello is cut off")
     return name, not seen.isdisjoint(_ENCRYPTED_HELLO)
 
 
-def _read_server_name(content: _Reader) -> str:
-    names = _Reader(content.vector(2))
-    kind, name = names.number(1), names.vector(2)
-    if kind != 0 or not names.is_at_end() or not content.is_at_end():
-        raise NotTLS("it names more than one server")
+def _read_server_name(content: bytes) -> str:
+    """Return the name in the extension, which holds a list of one name (RFC 6066, section 3). Raises NotTLS."""
+    length = len(content)
+    if length < 5:
+        raise NotTLS("the name of the server is cut off")
+    whole, kind, name = content[:2], content[2:3], content[3:5]
+    if whole != (length - 2).to_bytes(2, "big") or kind != b"\0" or name != (length - 5).to_bytes(2, "big"):
+        raise NotTLS("it does not name one server")
     try:
-        return name.decode("ascii").lower()
+        return content[5:].decode("ascii").lower()
     except UnicodeDecodeError:
         raise NotTLS("the name of the server is not ASCII") from None

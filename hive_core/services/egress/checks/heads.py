@@ -8,7 +8,7 @@ trailers and HTTP/2 are refused. `Expect: 100-continue` is answered here, and no
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hive_core.protocol.network.hosts import NoHost, normal_host, split_port
 
@@ -47,8 +47,7 @@ class BadHead(ValueError):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """A request for one port of one host. `target` is what follows the host, empty for CONNECT.
 
     `fields` are those that are passed on: without the ones that concern only this connection, the host, and the length

@@ -30,6 +30,7 @@ _BURST_SECONDS = 2.0
 _OVERFULL = 32
 """Connections beyond the agent's limit that get an answer; further ones wait until some have ended."""
 _PAUSE_SECONDS = 0.5
+_DEFER_SECONDS = 5
 _LONGEST_ACCEPT_SECONDS = 0.1
 _NO_LINGER = struct.pack("ii", 0, 0)
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -59,6 +60,8 @@ def check_listener(descriptor: int) -> socket.socket:
         if listener.getsockname()[0] not in ("127.0.0.1", "::1"):
             raise BadListener("it listens on another address than the loopback's")
         listener.setblocking(False)
+        # The kernel hands a connection over when its request is there, which saves this process from waiting for it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
     except (BadListener, OSError) as why:
         listener.close()
         raise why if isinstance(why, BadListener) else BadListener(str(why)) from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections import OrderedDict
+from itertools import zip_longest
 from typing import NamedTuple
-
-import aiohappyeyeballs
-from aiohappyeyeballs import AddrInfoType
 
 from hive_core.infra.concurrency.threads import Threads
 from hive_core.services.egress.agent import EgressAgent
@@ -42,9 +42,16 @@ class AddressRefused(Exception):
         self.refusal = refusal
 
 
+class Address(NamedTuple):
+    """An address to connect to: `place` is in the form that its family has."""
+
+    family: int
+    place: tuple[str, int] | tuple[str, int, int, int]
+
+
 class _Kept(NamedTuple):
     until: float
-    found: list[AddrInfoType]
+    found: list[tuple[int, str]]
     failure: str
 
 
@@ -67,20 +74,19 @@ class Dialer:
             kept = await self._look_up(agent, host)
         if kept.failure:
             raise Unreachable(f"{host} was not found: {kept.failure}")
-        allowed: list[AddrInfoType] = []
+        allowed: list[Address] = []
         why = ""
-        for family, kind, protocol, name, address in kept.found:
-            refused = self._table.why_refused(address[0])
+        for family, address in kept.found:
+            refused = self._table.why_refused(address)
             if refused is None:
-                place = (address[0], port) if family == socket.AF_INET else (address[0], port, 0, 0)
-                allowed.append((family, kind, protocol, name, place))
+                allowed.append(Address(family, (address, port) if family == socket.AF_INET else (address, port, 0, 0)))
             else:
-                why = f"its address {address[0]} is {refused}"
+                why = f"its address {address} is {refused}"
         if not allowed:
             raise AddressRefused(EgressRefusal("refused_address", host, port, detail=why))
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                return await _connect(allowed)
+                return await _connect_first(allowed)
         except TimeoutError:
             raise Unreachable(f"{host} port {port} does not answer", 504) from None
         except OSError as error:
@@ -115,26 +121,84 @@ class Dialer:
         return kept
 
 
-def _addresses(host: str) -> list[AddrInfoType]:
+def _addresses(host: str) -> list[tuple[int, str]]:
     # The dot at the end keeps the resolver from trying the name below the domains of this host.
     found = socket.getaddrinfo(f"{host}.", 0, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [each for each in found if each[0] in (socket.AF_INET, socket.AF_INET6)]
+    families = (socket.AF_INET, socket.AF_INET6)
+    return [(family, str(place[0])) for family, _, _, _, place in found if family in families]
 
 
-async def _connect(addresses: list[AddrInfoType]) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    if len(addresses) > 1:
-        connection = await aiohappyeyeballs.start_connection(
-            addresses, happy_eyeballs_delay=_DELAY_SECONDS, interleave=1, loop=loop
-        )
-    else:
-        ((family, kind, protocol, _, address),) = addresses
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.setblocking(False)
-            await loop.sock_connect(connection, address)
-        except BaseException:
-            connection.close()
-            raise
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+async def _connect_first(addresses: list[Address]) -> socket.socket:
+    """Return a connection to the address that answers first; the next one is tried when one is slow or has failed.
+
+    Raises OSError of the last address if none answers.
+    """
+    if len(addresses) == 1:
+        return await _connect(addresses[0])
+    waiting = _interleave(addresses)
+    tries: set[asyncio.Task[socket.socket]] = set()
+    failure = OSError("no address")
+    try:
+        while waiting or tries:
+            if waiting:
+                tries.add(asyncio.create_task(_connect(waiting.pop(0))))
+            ended, tries = await asyncio.wait(
+                tries, timeout=_DELAY_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for each in ended:
+                error = each.exception()
+                if error is None:
+                    tries |= ended - {each}
+                    return each.result()
+                if isinstance(error, OSError):
+                    failure = error
+        raise failure
+    finally:
+        for each in tries:
+            each.cancel()
+            each.add_done_callback(_close_connection)
+
+
+async def _connect(address: Address) -> socket.socket:
+    """Return a connection to one address. Raises OSError.
+
+    The event loop's own function would look the address up, in a thread.
+    """
+    connection = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, socket.IPPROTO_TCP)
+    try:
+        number = connection.connect_ex(address.place)
+        if number == errno.EINPROGRESS:
+            loop = asyncio.get_running_loop()
+            answered: asyncio.Future[None] = loop.create_future()
+            loop.add_writer(connection, _settle, answered)
+            try:
+                await answered
+            finally:
+                loop.remove_writer(connection)
+            number = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _settle(answered: asyncio.Future[None]) -> None:
+    if not answered.done():
+        answered.set_result(None)
+
+
+def _close_connection(task: asyncio.Task[socket.socket]) -> None:
+    """Close the connection of a try that another one has preceded."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def _interleave(addresses: list[Address]) -> list[Address]:
+    """Return the addresses in their order, but with the families in turns, beginning with that of the first."""
+    first = [each for each in addresses if each.family == addresses[0].family]
+    other = [each for each in addresses if each.family != addresses[0].family]
+    pairs = zip_longest(first, other)
+    return [each for pair in pairs for each in pair if each is not None]

@@ -30,8 +30,8 @@ class Tunnel:
         loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = loop.create_future()
         self._open = 2
-        self._up = _Direction(loop, client, server, count_sent, self._ended)
-        self._down = _Direction(loop, server, client, count_received, self._ended)
+        self._up = _Direction(loop, client, server, count_sent, self._end)
+        self._down = _Direction(loop, server, client, count_received, self._end)
 
     @property
     def last_byte(self) -> float:
@@ -48,9 +48,16 @@ class Tunnel:
             self._up.stop()
             self._down.stop()
 
-    def _ended(self, failed: bool) -> None:
+    def _end(self, sink: socket.socket | None) -> None:
+        """Take note that a direction has ended: at the end of its source, or because it has failed (no `sink`)."""
         self._open -= 1
-        if (failed or not self._open) and not self._done.done():
+        if sink is not None and self._open:
+            try:
+                sink.shutdown(socket.SHUT_WR)  # No more comes; the other end may still answer.
+                return
+            except OSError:
+                pass
+        if not self._done.done():
             self._done.set_result(None)
 
 
@@ -65,7 +72,7 @@ class _Direction:
         source: socket.socket,
         sink: socket.socket,
         count: Callable[[int], None],
-        ended: Callable[[bool], None],
+        ended: Callable[[socket.socket | None], None],
     ) -> None:
         self._loop = loop
         self._source = source
@@ -91,7 +98,7 @@ class _Direction:
             self._end(failed=True)
             return
         if not size:
-            self._finish()
+            self._end(failed=False)
             return
         self.last_byte = self._loop.time()
         self._count(size)
@@ -121,15 +128,6 @@ class _Direction:
             self._loop.remove_writer(self._sink)
             self._loop.add_reader(self._source, self._read)
 
-    def _finish(self) -> None:
-        """Tell the other end that no more comes; it may still answer."""
-        try:
-            self._sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._end(failed=True)
-        else:
-            self._end(failed=False)
-
-    def _end(self, failed: bool) -> None:
+    def _end(self, *, failed: bool) -> None:
         self.stop()
-        self._ended(failed)
+        self._ended(None if failed else self._sink)

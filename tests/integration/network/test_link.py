@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import socket
@@ -90,15 +91,15 @@ async def test_allowed_connections_survive_an_end_of_others(daemon: FakeDaemon) 
     await kept.end()
 
 
-async def test_refusals_are_told_together(daemon: FakeDaemon) -> None:
+async def test_refusals_are_told_together(daemon: FakeDaemon, tmp_path: Path) -> None:
     """Many refusals of one host are one packet with their count, and those of many hosts are bounded."""
     await daemon.allow(limits={"connections_per_second": 1_000})
-    many = "&".join("GET http://same.example.org/ HTTP/1.0" for _ in range(40))
-    hosts = "&".join(f"GET http://n{number}.example.org/ HTTP/1.0" for number in range(150))
-    program = [sys.executable, "-m", "tests.helpers.network.many_program"]
-    status, printed = await daemon.world.run(*program, many, cwd=Path.cwd())
-    assert (status, printed) == (0, "40\n")
-    await daemon.world.run(*program, hosts, cwd=Path.cwd())
+    hosts = ["same"] * 40 + [f"n{number}" for number in range(150)]
+    requests = tmp_path / "requests"
+    requests.write_text(json.dumps([f"GET http://{host}.example.org/ HTTP/1.0\r\n\r\n" for host in hosts]))
+    program = [sys.executable, "-m", "tests.helpers.network.many_program", str(requests)]
+    status, printed = await daemon.world.run(*program, cwd=Path.cwd())
+    assert status == 0 and len(json.loads(printed)) == 190, printed
 
     def told() -> list[RefusedPacket]:
         return [each for each in daemon.refused if each.host != "ok.example.org"]  # of the test before
@@ -230,7 +231,7 @@ async def test_a_listener_that_blocks_is_ended(own: FakeDaemon) -> None:
     await own.allow("ok.example.org", name="bob")
     hostile = await own.lend(name="bob")
     await own.lend(name="ada", kind="listen6")
-    attack = [sys.executable, "-m", "tests.helpers.network.blocking_program"]
+    attack = [sys.executable, "-m", "tests.helpers.network.hostile_program", "block"]
     process = await asyncio.create_subprocess_exec(
         *own.world.in_agent(),
         *attack,
@@ -261,7 +262,7 @@ async def test_options_that_connections_inherit(own: FakeDaemon) -> None:
     hostile = await own.lend()
     hostile.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
     hostile.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-    program = [sys.executable, "-m", "tests.helpers.network.deaf_program"]
+    program = [sys.executable, "-m", "tests.helpers.network.hostile_program", "deaf"]
     process = await asyncio.create_subprocess_exec(
         *own.world.in_agent(), *program, env=own.world.environment(), stdout=subprocess.PIPE
     )
@@ -279,7 +280,7 @@ async def test_slow_and_endless_heads(own: FakeDaemon) -> None:
     await own.lend()
     slow = await asyncio.create_subprocess_exec(
         *own.world.in_agent(),
-        *(sys.executable, "-m", "tests.helpers.network.deaf_program", "slow"),
+        *(sys.executable, "-m", "tests.helpers.network.hostile_program", "slow"),
         env=own.world.environment(),
         stdout=subprocess.PIPE,
     )

@@ -11,6 +11,7 @@ import pytest
 
 from hive_core.protocol.network.packets import Reason
 from tests.helpers.network.fake_daemon import FakeDaemon
+from tests.helpers.network.hostile_requests import CORPUS
 from tests.helpers.network.world import HOST_PUBLIC, SERVER_4, SERVER_6
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -183,6 +184,35 @@ async def test_nothing_but_the_proxy_is_there(daemon: FakeDaemon) -> None:
     ):
         status, printed = await daemon.world.run(*shlex.split(line), environment=plain)
         assert status != 0, printed
+
+
+async def test_hostile_requests(daemon: FakeDaemon, tmp_path: Path) -> None:
+    """Each request of the corpus is answered with a refusal, in one response, and leaves the proxy as it was."""
+    await daemon.allow("example.org", limits={"connections_per_second": 1_000})
+    requests = tmp_path / "requests"
+    requests.write_text(json.dumps([data.decode("latin-1") for data in CORPUS.values()]))
+    line = [sys.executable, "-m", "tests.helpers.network.many_program", str(requests)]
+    status, printed = await daemon.world.run(*line, cwd=Path.cwd())
+    assert status == 0, printed
+    answers: list[str] = json.loads(printed)
+    for name, answer in zip(CORPUS, answers, strict=True):
+        assert answer.startswith(("HTTP/1.1 4", "HTTP/1.1 501 ")) and answer.count("HTTP/1.1 ") == 1, (name, answer)
+    assert not [each for each in daemon.world.queries() if each.startswith("example.org")]
+    await daemon.allow("ok.example.org")
+    status, printed = await daemon.world.run("curl", "-sS", "https://ok.example.org/")
+    assert status == 0, printed
+
+
+async def test_a_second_client_hello_is_checked_too(daemon: FakeDaemon) -> None:
+    """A client that names another server when the server asks for a second ClientHello is refused with an alert."""
+    line = [sys.executable, "-m", "tests.helpers.network.retry_program", "ok.example.org", "other.example.org"]
+    status, printed = await daemon.world.run(*line, cwd=Path.cwd())
+    assert (status, printed) == (0, "asked for a second one\n15030300020231\n")
+    packet = await daemon.wait_refusal("server_name", "ok.example.org")
+    assert "other.example.org" in packet.detail
+    line[-1] = "ok.example.org"
+    status, printed = await daemon.world.run(*line, cwd=Path.cwd())
+    assert status == 0 and "15030300020231" not in printed, printed
 
 
 async def test_requests_in_pieces(daemon: FakeDaemon) -> None:

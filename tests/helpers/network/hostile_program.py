@@ -19,7 +19,8 @@ from contextlib import suppress
 def block() -> None:
     """Attack the process that accepts."""
     os.set_blocking(0, True)
-    with socket.create_connection(("127.0.0.1", 3128)):
+    with socket.create_connection(("127.0.0.1", 3128)) as connection:
+        connection.sendall(b"G")  # The kernel hands a connection over when there is something to read.
         ended = select.poll()
         ended.register(0, 0)  # POLLHUP comes without being asked for.
         ended.poll()

@@ -92,23 +92,22 @@ async def test_allowed_connections_survive_an_end_of_others(daemon: FakeDaemon) 
 
 
 async def test_refusals_are_told_together(daemon: FakeDaemon, tmp_path: Path) -> None:
-    """Many refusals of one host are one packet with their count, and those of many hosts are bounded."""
+    """Many refusals of one host are one packet with their count, and those of other hosts have theirs."""
     await daemon.allow(limits={"connections_per_second": 1_000})
-    hosts = ["same"] * 40 + [f"n{number}" for number in range(150)]
+    hosts = ["same"] * 40 + [f"n{number}" for number in range(10)]
     requests = tmp_path / "requests"
     requests.write_text(json.dumps([f"GET http://{host}.example.org/ HTTP/1.0\r\n\r\n" for host in hosts]))
     program = [sys.executable, "-m", "tests.helpers.network.many_program", str(requests)]
     status, printed = await daemon.world.run(*program, cwd=Path.cwd())
-    assert status == 0 and len(json.loads(printed)) == 190, printed
+    assert status == 0 and len(json.loads(printed)) == 50, printed
 
     def told() -> list[RefusedPacket]:
         return [each for each in daemon.refused if each.host != "ok.example.org"]  # of the test before
 
-    await daemon.wait_until(lambda: sum(each.count for each in told()) >= 190)
+    await daemon.wait_until(lambda: sum(each.count for each in told()) >= 50)
     same = [each for each in told() if each.host == "same.example.org"]
     assert sum(each.count for each in same) == 40 and len(same) <= 3
-    assert sum(each.count for each in told()) == 190
-    assert len(told()) < 140
+    assert sum(each.count for each in told()) == 50
 
 
 async def test_traffic_is_told(daemon: FakeDaemon) -> None:

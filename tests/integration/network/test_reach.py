@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import io
 import json
 import shutil
@@ -164,7 +165,7 @@ async def test_git_clones(daemon: FakeDaemon, tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 async def test_pip_installs(daemon: FakeDaemon, tmp_path: Path) -> None:
-    """pip installs a package from an index."""
+    """pip, or uv in its place, installs a package from an index."""
     await daemon.allow("pypi.example.org")
     index = daemon.world.files / "simple" / "thing"
     index.mkdir(parents=True)
@@ -175,19 +176,14 @@ async def test_pip_installs(daemon: FakeDaemon, tmp_path: Path) -> None:
         wheel.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr("thing-1.0.dist-info/RECORD", "")
     (index / "index.html").write_text(f'<a href="{name}">{name}</a>')
-    line = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--isolated",
-        "install",
-        "-q",
-        "--no-cache-dir",
-        "--target",
-        str(tmp_path / "t"),
-    ]
     place = "https://pypi.example.org/files/simple/thing/index.html"
-    line += ["--proxy", PROXY, "--cert", str(daemon.world.authority), "--no-index", "--find-links", place, "thing"]
+    source = ["--no-index", "--find-links", place, "--target", str(tmp_path / "t"), "thing"]
+    if importlib.util.find_spec("pip") is not None:
+        trust = ["--proxy", PROXY, "--cert", str(daemon.world.authority)]
+        line = [sys.executable, "-m", "pip", "--isolated", "install", "-q", "--no-cache-dir", *trust, *source]
+    else:  # An environment that uv has made has no pip.
+        needs("uv")
+        line = ["uv", "pip", "install", "-q", "--no-cache", "--python", sys.executable, *source]
     status, printed = await daemon.world.run(*line)
     assert status == 0, printed
     assert (tmp_path / "t" / "thing.py").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -157,6 +158,20 @@ async def test_hidden_server_names(daemon: FakeDaemon) -> None:
     await daemon.allow("ok.example.org", encrypted_hello=True)
     printed = await raw(daemon, hello, "ok.example.org:443")
     assert "\x15\x03\x03\x00\x02\x021" not in printed  # It came to the server, which cannot do anything with it.
+
+
+@pytest.mark.thorough
+async def test_a_browser_hides_names(daemon: FakeDaemon, tmp_path: Path) -> None:
+    """Chromium sends the extension to every server: it is refused, and gets its page where the policy allows that."""
+    if shutil.which("chromium") is None:
+        pytest.skip("not installed: chromium")
+    line = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors", "--dump-dom"]
+    line += ["--proxy-server=http://127.0.0.1:3128", f"--user-data-dir={tmp_path}", "https://ok.example.org/page"]
+    await daemon.world.run(*line)
+    await daemon.wait_refusal("encrypted_hello", "ok.example.org")
+    await daemon.allow("ok.example.org", encrypted_hello=True)
+    _, printed = await daemon.world.run(*line)
+    assert '"path": "/page"' in printed, printed
 
 
 async def test_a_denied_host(daemon: FakeDaemon) -> None:

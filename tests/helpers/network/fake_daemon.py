@@ -132,6 +132,20 @@ class FakeDaemon:
                 return health
             await asyncio.sleep(0.01)
 
+    def descriptors(self) -> int:
+        """Return the number of files that the proxy has open."""
+        assert self.process is not None
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+
+    async def wait_idle(self) -> None:
+        """Wait until the proxy has no connection."""
+
+        async def has_none() -> None:
+            while (await self.settle())["connections"]:
+                await asyncio.sleep(0.02)
+
+        await asyncio.wait_for(has_none(), _SECONDS)
+
     async def synced(self) -> None:
         """Say that everything was told."""
         await self.tell(SyncedPacket())

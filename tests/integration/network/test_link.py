@@ -294,6 +294,39 @@ async def test_slow_and_endless_heads(own: FakeDaemon) -> None:
     await slow.wait()
 
 
+async def test_nothing_is_left_over(own: FakeDaemon, tmp_path: Path) -> None:
+    """Connections of all kinds, ended in all ways, leave no descriptor and no connection behind."""
+    await own.allow(
+        "ok.example.org", "ok.example.org:22", "ok.example.org:81", "dead-six.example.org", "private.example.org"
+    )
+    await own.lend()
+    assert await reach(own) == "200 200"
+    await own.wait_idle()
+    before = own.descriptors()
+    hosts = ("ok", "dead-six", "private", "unknown")
+    requests = [f"GET http://{host}.example.org/ HTTP/1.0\r\n\r\n" for host in hosts]
+    requests += [
+        f"CONNECT {host}.example.org:443 HTTP/1.0\r\n\r\n{rest}" for host in hosts for rest in ("", "\x16", "x")
+    ]
+    requests += [
+        "G",
+        "GET http://ok.example.org:81/ HTTP/1.0\r\n\r\n",
+        "GET http://ok.example.org/ HTTP/1.0\r\n",
+        "CONNECT ok.example.org:22 HTTP/1.0\r\n\r\nhello",
+    ]
+    place = tmp_path / "requests"
+    place.write_text(json.dumps(requests * 2))
+    program = [sys.executable, "-m", "tests.helpers.network.many_program", str(place)]
+    status, printed = await own.world.run(*program, cwd=Path.cwd())
+    assert status == 0, printed
+    held = await open_client(own)
+    await own.allow()
+    await own.tell(EndConnectionsPacket(name="ada"))
+    await held.end()
+    await own.wait_idle()
+    assert own.descriptors() == before
+
+
 async def test_networks_are_followed(own: FakeDaemon) -> None:
     """An address that the host gets while the proxy runs is refused, and reached again when it is gone."""
     await own.allow("ok.example.org", "four.example.org")

@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 
 from hive_core.errors import HiveError
+from hive_core.infra.database.later_steps import MODEL_TABLES
 from hive_core.infra.database.network_tables import NETWORK_TABLES
 
 _STEP_1 = """
@@ -267,7 +268,7 @@ CREATE INDEX deliveries_waiting ON deliveries (recipient, coalesce(place, messag
     WHERE acknowledged_at IS NULL;
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8, _STEP_9, _STEP_10, NETWORK_TABLES)
+STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8, _STEP_9, _STEP_10, NETWORK_TABLES, MODEL_TABLES)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

@@ -12,8 +12,8 @@ MOST_BELOW = 12
 LARGER = {
     # Work on repositories is a subject of its own beside the gate of configurations.
     "hive_core": 19,
-    # Models by subject: agents, configuration, messages, work, the network.
-    "hive_core/protocol": 13,
+    # Models by subject: agents, configuration, messages, work, the network, vendors' models.
+    "hive_core/protocol": 14,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
     # What the operator changes in queues stands beside the leases, whose promises it keeps.
@@ -25,7 +25,7 @@ LARGER = {
     # Connections to the gateways, and what agents hand over to them.
     "hive_core/infra": 13,
     # The tables of a large subject are beside the migrations.
-    "hive_core/infra/database": 13,
+    "hive_core/infra/database": 14,
     # What commands share is beside their folder.
     "hive_core/cli": 14,
     # The steps of a build, with the template of the flake; and their tests.

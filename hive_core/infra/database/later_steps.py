@@ -1,0 +1,78 @@
+"""Later steps of the database schema; `migrations` runs them, and says how they are kept."""
+
+from __future__ import annotations
+
+MODEL_TABLES = """
+-- The ledger of calls of models: see hive_core/outside/models/store.py. Money is in nanodollars, times are in
+-- milliseconds, and days are counted from 1970 in UTC. `outcome` is NULL while a call is under way.
+CREATE TABLE model_calls (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    call TEXT NOT NULL UNIQUE,
+    instance TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    agent TEXT NOT NULL,
+    turn TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    requested TEXT NOT NULL,
+    served TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    max_tokens INTEGER NOT NULL,
+    unbounded INTEGER NOT NULL,
+    fast INTEGER NOT NULL,
+    reserve INTEGER NOT NULL,
+    reserve_tokens INTEGER NOT NULL,
+    outcome TEXT,
+    status INTEGER,
+    input INTEGER NOT NULL DEFAULT 0,
+    cache_read INTEGER NOT NULL DEFAULT 0,
+    cache_write INTEGER NOT NULL DEFAULT 0,
+    cache_write_hour INTEGER NOT NULL DEFAULT 0,
+    output INTEGER NOT NULL DEFAULT 0,
+    reasoning INTEGER NOT NULL DEFAULT 0,
+    searches INTEGER NOT NULL DEFAULT 0,
+    counted_tokens INTEGER NOT NULL DEFAULT 0,
+    cost INTEGER NOT NULL DEFAULT 0,
+    flags TEXT NOT NULL DEFAULT '',
+    first_byte INTEGER,
+    duration INTEGER
+) STRICT;
+CREATE INDEX model_calls_open ON model_calls (instance) WHERE outcome IS NULL;
+CREATE INDEX model_calls_of_agent ON model_calls (agent, id);
+CREATE INDEX model_calls_by_age ON model_calls (at) WHERE outcome IS NOT NULL;
+
+-- The sums of the calls that have ended. They stay when the calls themselves are deleted.
+CREATE TABLE model_sums (
+    day INTEGER NOT NULL,
+    agent TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    input INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL,
+    cache_write INTEGER NOT NULL,
+    cache_write_hour INTEGER NOT NULL,
+    output INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    searches INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    uncertain INTEGER NOT NULL,
+    PRIMARY KEY (day, agent, provider, model)
+) STRICT, WITHOUT ROWID;
+
+-- What is spent of budgets: of an agent or of the hive (`*`), on a day or in all (-1). `open_...` is for calls that are
+-- under way; `warned` and `told` are bits of the limits about which somebody was told.
+CREATE TABLE model_spending (
+    whose TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    money INTEGER NOT NULL DEFAULT 0,
+    tokens INTEGER NOT NULL DEFAULT 0,
+    calls INTEGER NOT NULL DEFAULT 0,
+    open_money INTEGER NOT NULL DEFAULT 0,
+    open_tokens INTEGER NOT NULL DEFAULT 0,
+    added INTEGER NOT NULL DEFAULT 0,
+    warned INTEGER NOT NULL DEFAULT 0,
+    told INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (whose, day)
+) STRICT, WITHOUT ROWID;
+"""

@@ -1,0 +1,1 @@
+"""The ledger of calls of vendors' models: prices, budgets, reservations and settlements."""

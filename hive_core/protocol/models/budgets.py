@@ -1,0 +1,72 @@
+"""Models of budgets: limits of money, tokens and calls, per day and in all."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hive_core.protocol.base import Answer, Request
+
+Dollars = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=1_000_000_000_000_000)]
+Measure = Literal["money", "tokens", "calls"]
+Period = Literal["day", "total"]
+
+
+class SpendingLimits(Request):
+    """The most that is spent on models; None is no limit. Money is in US dollars, and days are those of UTC."""
+
+    money_per_day: Dollars | None = None
+    money_total: Dollars | None = None
+    tokens_per_day: _Count | None = None
+    tokens_total: _Count | None = None
+    calls_per_day: _Count | None = None
+    calls_total: _Count | None = None
+
+
+class AddBudgetRequest(Request):
+    """Give an agent more money: for today, and in all."""
+
+    money: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+    note: Annotated[str, StringConstraints(max_length=1_000)] = ""
+
+
+class LimitState(Answer):
+    """One limit of a budget, and what is spent of it. `reserved` is for calls that are under way.
+
+    Money is in US dollars. `whose` is the agent, or "hive" for all agents together. `added` is a part of `limit`.
+    """
+
+    whose: str
+    measure: Measure
+    period: Period
+    limit: float
+    added: float = 0.0
+    spent: float = 0.0
+    reserved: float = 0.0
+
+
+class BudgetAnswer(Answer):
+    """The budget of an agent, with the hive's, which holds for it as well. `day_ends_at` is the end of today."""
+
+    agent: str
+    limits: list[LimitState]
+    day_ends_at: datetime
+
+
+class BudgetRefusal(Answer):
+    """A call that a budget does not allow, with the numbers: `reserve` is what the call would need at most.
+
+    `until` is the end of the day whose limit it is, in seconds since 1970; None for a limit in all.
+    """
+
+    whose: str
+    measure: Measure
+    period: Period
+    limit: float
+    spent: float
+    reserved: float
+    reserve: float
+    until: int | None = None

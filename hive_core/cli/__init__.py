@@ -20,6 +20,7 @@ COMMANDS = {
         "hive_core.cli.commands.host.egress:egress",
         "Run the proxy through which sealed agents reach what their rules allow.",
     ),
+    "relay": Lazy("hive_core.cli.commands.host.relay:relay", "Run the relay, the process with the vendors' keys."),
     "status": Lazy("hive_core.cli.commands.host.monitoring:status", "Show a summary of the daemon and its hive."),
     "spawn": Lazy("hive_core.cli.commands.agents.spawn:spawn", "Create an agent and wait until it is ready."),
     "list": Lazy("hive_core.cli.commands.agents.lifecycle:list_agents", "List all agents, the manager first."),
@@ -130,7 +131,7 @@ SECTIONS = {
     ),
     "A way in": ("shell", "exec", "cp", "port-forward", "programs", "ssh-config", "ssh-proxy"),
     "Host": (
-        *("serve", "egress", "status", "logs", "audit", "doctor", "backup", "restore", "check-config", "completion"),
+        *("serve", "egress", "relay", "status", "logs", "audit", "doctor", "backup", "restore", "check-config", "completion"),
     ),
 }
 """The commands in the order of the help."""

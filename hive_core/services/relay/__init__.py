@@ -1,0 +1,1 @@
+"""The relay: a process without privileges that holds the vendors' keys and passes agents' calls of models on."""

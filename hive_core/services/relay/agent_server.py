@@ -1,0 +1,192 @@
+"""The relay's side of one agent: its listening socket, and its requests up to the call of a model."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from hive_core.infra.concurrency.threads import Threads
+from hive_core.protocol.models.providers import VendorApi
+from hive_core.services.relay.apis import anthropic, google, openai
+from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms, CheckedCall
+from hive_core.services.relay.apis.headers import presented_keys
+from hive_core.services.relay.apis.strict_json import BadJson, parse
+from hive_core.services.relay.call import CallContext, CallRequest, RelayCall, error_response
+from hive_core.services.relay.policy import Provider, RelayPolicy
+
+log = structlog.get_logger(__name__)
+
+MOST_BODY_BYTES = 32 * 1024 * 1024
+"""Largest request, which is also the vendors' limit."""
+_AT_ONCE_BYTES = 16 * 1024
+"""Size up to which a request is checked on the event loop; larger ones are on a thread."""
+_MOST_CONNECTIONS = 128
+_BODY_SECONDS = 120.0
+_KEEP_ALIVE_SECONDS = 75.0
+_APIS: Mapping[VendorApi, ModuleType] = {"anthropic": anthropic, "openai": openai, "google": google}
+_CHECKS = Threads("checks", 2)
+
+
+class _BoundedServer(web.Server):
+    """A server that refuses connections beyond a number, and idle ones at their end of time."""
+
+    def __call__(self) -> RequestHandler:
+        handler = super().__call__()
+        if len(self.connections) >= _MOST_CONNECTIONS:
+            handler.connection_made = _refuse_connection  # type: ignore[method-assign]
+        return handler
+
+
+def _refuse_connection(transport: asyncio.BaseTransport) -> None:
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()
+
+
+class RelayAgentServer:
+    """Answers the requests of one agent. Whose they are is decided by the socket alone."""
+
+    def __init__(self, name: str, policy: RelayPolicy, context: CallContext) -> None:
+        self.name = name
+        self.key = ""
+        """What a request must bring as its key, if the socket is on a loopback that others share; else empty."""
+        self._policy = policy
+        self._context = context
+        self._calls: set[RelayCall] = set()
+        self.idle = asyncio.Event()
+        """Set while no call is under way."""
+        self.idle.set()
+        self.server = _BoundedServer(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=_KEEP_ALIVE_SECONDS,
+            max_field_size=8_190,
+        )
+
+    @property
+    def calls(self) -> int:
+        """The number of calls under way."""
+        return len(self._calls)
+
+    def end_calls(self) -> None:
+        """End the calls that are under way."""
+        for call in list(self._calls):
+            call.end()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.rel_url.raw_path
+        name, _, rest = path.removeprefix("/").partition("/")
+        provider = self._policy.providers.get(name)
+        api: VendorApi = provider.settings.api if provider is not None else _guess(request)
+        try:
+            if request.method == "HEAD":
+                return web.Response()
+            self._check_key(request)
+            return await self._serve(request, name, provider, f"/{rest}")
+        except CallRefused as refused:
+            self._context.metrics.refused(str(refused.status))
+            log.info("a request was refused", agent=self.name, status=refused.status)
+            code = "budget" if refused.message.startswith("hyperhive budget") else "refused"
+            return error_response(api, refused.status, refused.message, code)
+        except BadJson as error:
+            self._context.metrics.refused("400")
+            return error_response(api, 400, f"the body of the request is refused: {error}")
+
+    def _check_key(self, request: web.BaseRequest) -> None:
+        if self.key and not any(
+            hmac.compare_digest(each.encode(), self.key.encode()) for each in presented_keys(request.headers)
+        ):
+            raise CallRefused("this needs the key that hyperhive has given to the agent", 401)
+
+    async def _serve(
+        self, request: web.BaseRequest, name: str, provider: Provider | None, path: str
+    ) -> web.StreamResponse:
+        access = self._policy.agents.get(self.name, {}).get(name)
+        if access is None or provider is None:
+            known = ", ".join(sorted(self._policy.agents.get(self.name, {}))) or "none"
+            raise CallRefused(f"{self.name} has no provider {name[:40]!r}; it has: {known}", 404)
+        if not provider.usable:
+            raise CallRefused(f"the hive has no usable key for the provider {name}; the operator has to give it", 503)
+        rules = _APIS[provider.settings.api]
+        route: ApiRoute | None = rules.find_route(request.method, path)
+        if route is None:
+            raise CallRefused(f"{request.method} {path[:100]} is not passed on", 404)
+        query = _check_query(request, route, rules)
+        terms = provider.terms(access)
+        if len(self._calls) >= provider.settings.calls_at_once:
+            raise CallRefused(f"{self.name} has {len(self._calls)} calls under way, which is the most", 429)
+        checked = None if route.kind == "read" else await self._read_body(request, route, terms, rules)
+        call = RelayCall(
+            self._context,
+            CallRequest(self.name, provider.settings.api, provider, terms, route, query, checked),
+        )
+        self._calls.add(call)
+        self.idle.clear()
+        try:
+            return await call.run(request)
+        finally:
+            self._calls.discard(call)
+            if not self._calls:
+                self.idle.set()
+
+    async def _read_body(
+        self, request: web.BaseRequest, route: ApiRoute, terms: CallTerms, rules: ModuleType
+    ) -> CheckedCall:
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise CallRefused("the body of a request must not be compressed", 415)
+        if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
+            raise CallRefused("the body of a request must be application/json in UTF-8", 415)
+        content = bytearray()
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                async for chunk in request.content.iter_any():
+                    content += chunk
+                    if len(content) > MOST_BODY_BYTES:
+                        raise CallRefused(f"a request may have {MOST_BODY_BYTES} bytes", 413)
+        except TimeoutError:
+            raise CallRefused("the request did not arrive in time", 408) from None
+        data = bytes(content)
+        del content
+        if len(data) <= _AT_ONCE_BYTES:
+            return _check_body(data, route, terms, rules)
+        return await _CHECKS.run(_check_body, data, route, terms, rules)
+
+
+def _check_body(data: bytes, route: ApiRoute, terms: CallTerms, rules: ModuleType) -> CheckedCall:
+    body = parse(data)
+    if not isinstance(body, dict):
+        raise BadJson("it must be an object")
+    checked: CheckedCall = rules.check(body, route, terms)
+    return checked
+
+
+def _check_query(request: web.BaseRequest, route: ApiRoute, rules: ModuleType) -> dict[str, str]:
+    """Check the query of a request, and return what of it is sent on; a key in it is none of the vendor's."""
+    query: dict[str, Any] = {}
+    for name, value in request.query.items():
+        if name not in rules.QUERY[route.kind] or name in query:
+            raise CallRefused(f"the parameter {name[:60]!r} of the query is not passed on")
+        query[name] = value[:200]
+    query.pop("key", None)
+    if route.stream and query.get("alt") != "sse":
+        raise CallRefused("a stream is served as events only: add alt=sse to the query")
+    if "beta" in query and query["beta"] != "true":
+        raise CallRefused("the parameter 'beta' of the query may only be true")
+    if "alt" in query and query["alt"] not in ("sse", "json"):
+        raise CallRefused("the parameter 'alt' of the query may be sse or json")
+    return query
+
+
+def _guess(request: web.BaseRequest) -> VendorApi:
+    """Return the API whose client has sent a request that names no known provider."""
+    if "anthropic-version" in request.headers:
+        return "anthropic"
+    return "google" if "x-goog-api-client" in request.headers else "openai"

@@ -1,0 +1,163 @@
+"""The relay as a whole: it does what the daemon sends, and serves each agent on its listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from hive_core.protocol.models.link import (
+    DaemonPacket,
+    RelayAgent,
+    RelayAnswer,
+    RelayEndConnections,
+    RelayGone,
+    RelayListener,
+    RelayProvider,
+    RelaySynced,
+)
+from hive_core.services.relay.agent_server import RelayAgentServer
+from hive_core.services.relay.call import CallContext
+from hive_core.services.relay.link import DaemonLink
+from hive_core.services.relay.policy import RelayPolicy
+from hive_core.services.relay.status import RelayMetrics
+
+log = structlog.get_logger(__name__)
+
+_CONNECT_SECONDS = 30.0
+_SILENT_SECONDS = 600.0
+"""Longest time in which a vendor may say nothing."""
+_KEEP_SECONDS = 15.0
+"""Time for which an idle connection to a vendor is kept; they close theirs later."""
+_BACKLOG = 128
+
+
+class RelayGateway:
+    """Agents with their listeners, and the connections to vendors."""
+
+    def __init__(self, socket_path: Path, credentials: Path | None) -> None:
+        self.policy = RelayPolicy(credentials)
+        self.metrics = RelayMetrics()
+        self.link = DaemonLink(socket_path, self.receive, self.policy.begin)
+        self._session: aiohttp.ClientSession | None = None
+        self._context: CallContext | None = None
+        self._agents: dict[str, RelayAgentServer] = {}
+        self._runners: dict[str, web.ServerRunner] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self.metrics.add_gauge("hive_relay_calls_under_way", "Calls under way.", lambda: self.calls)
+        self.metrics.add_gauge("hive_relay_unsettled", "Ends of calls not confirmed.", lambda: self.link.unsettled)
+
+    @property
+    def calls(self) -> int:
+        """The number of calls under way."""
+        return sum(agent.calls for agent in self._agents.values())
+
+    async def open(self) -> None:
+        """Open what the calls share."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            skip_auto_headers=("User-Agent",),
+        )
+        self._context = CallContext(self.link, self._session, self.metrics)
+
+    async def receive(self, packet: DaemonPacket, descriptor: int | None) -> None:
+        """Do what the daemon has sent."""
+        if descriptor is not None and not isinstance(packet, RelayListener):
+            os.close(descriptor)
+        match packet:
+            case RelayProvider():
+                self.policy.put_provider(packet)
+            case RelayAgent():
+                self.policy.put_agent(packet)
+            case RelayListener():
+                await self._listen(packet, descriptor)
+            case RelayGone():
+                self.policy.remove_agent(packet.name)
+                self._stop_agent(packet.name)
+            case RelayEndConnections():
+                if packet.name in self._agents:
+                    self._agents[packet.name].end_calls()
+            case RelaySynced():
+                for name in self.policy.finish():
+                    self._stop_agent(name)
+            case RelayAnswer():
+                pass  # The link has taken it.
+
+    async def close(self, seconds: float) -> None:
+        """Stop listening, let calls end by themselves for so long, end the rest, and settle all of them."""
+        for runner in self._runners.values():
+            for site in list(runner.sites):
+                await site.stop()
+        idle = [asyncio.create_task(agent.idle.wait()) for agent in self._agents.values()]
+        if idle:
+            _, busy = await asyncio.wait(idle, timeout=seconds)
+            for task in busy:
+                task.cancel()
+        for agent in self._agents.values():
+            agent.end_calls()
+        for name in list(self._agents):
+            self._stop_agent(name)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=5)
+        await self.link.flush(5.0)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _listen(self, packet: RelayListener, descriptor: int | None) -> None:
+        """Serve an agent on a listening socket, in place of its last one."""
+        listener = _take(descriptor)
+        if listener is None or self._context is None:
+            log.warning("a listener that is none was sent", agent=packet.name)
+            return
+        agent = self._agents.get(packet.name)
+        if agent is None:
+            agent = self._agents[packet.name] = RelayAgentServer(packet.name, self.policy, self._context)
+        agent.key = packet.key
+        runner = self._runners.get(packet.name)
+        if runner is None:
+            runner = self._runners[packet.name] = web.ServerRunner(agent.server, shutdown_timeout=2.0)
+            await runner.setup()
+        for site in list(runner.sites):
+            await site.stop()
+        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+
+    def _stop_agent(self, name: str) -> None:
+        agent, runner = self._agents.pop(name, None), self._runners.pop(name, None)
+        if agent is not None:
+            agent.end_calls()
+        if runner is not None:
+            task = asyncio.get_running_loop().create_task(runner.cleanup())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def _take(descriptor: int | None) -> socket.socket | None:
+    """Return the listening socket of a descriptor; None, and it is closed, if it is another thing."""
+    if descriptor is None:
+        return None
+    try:
+        listener = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        return None
+    try:
+        usable = (
+            listener.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+            and listener.type == socket.SOCK_STREAM
+            and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        )
+    except OSError:
+        usable = False
+    if not usable:
+        listener.close()
+        return None
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,72 @@
+"""The process `hive-c0re relay`: its start, its protection, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from hive_core.infra.processes import allow_many_files
+from hive_core.infra.systemd.notify import Notifier
+from hive_core.infra.telemetry.log_config import configure
+from hive_core.services.relay.gateway import RelayGateway
+from hive_core.services.relay.status import StatusServer
+
+log = structlog.get_logger(__name__)
+
+_PR_SET_DUMPABLE = 4
+_GRACE_SECONDS = 5.0
+"""Time in which calls may end by themselves when the relay is stopped."""
+
+
+def run(socket_path: Path, status_path: Path | None, credentials: Path | None, log_level: str) -> int:
+    """Run the relay until SIGTERM or SIGINT. Returns the exit code."""
+    protect_memory()
+    configure(log_level)
+    allow_many_files()
+    uvloop.run(_run(socket_path, status_path, credentials))
+    return 0
+
+
+def protect_memory() -> None:
+    """Keep the memory with the keys out of core dumps, and from other processes of this user (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_DUMPABLE")
+
+
+def find_credentials(environment: Mapping[str, str], given: Path | None) -> Path | None:
+    """Return the directory of the keys: the one that was given, or systemd's (systemd.exec(5), LoadCredential=)."""
+    named = environment.get("CREDENTIALS_DIRECTORY")
+    return given or (Path(named) if named else None)
+
+
+async def _run(socket_path: Path, status_path: Path | None, credentials: Path | None) -> None:
+    notifier = Notifier()
+    gateway = RelayGateway(socket_path, find_credentials(os.environ, credentials))
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await gateway.open()
+    status = None
+    if status_path is not None:
+        status = StatusServer(status_path, gateway.metrics, lambda: gateway.link.is_up)
+        await status.start()
+    link = asyncio.create_task(gateway.link.run())
+    notifier.ready()
+    log.info("the relay is started")
+    await stopped.wait()
+    notifier.stopping()
+    await gateway.close(_GRACE_SECONDS)
+    link.cancel()
+    await asyncio.gather(link, return_exceptions=True)
+    if status is not None:
+        await status.stop()
+    log.info("the relay is stopped")

@@ -161,10 +161,7 @@ class RelayAgentServer:
 
 
 def _check_body(data: bytes, route: ApiRoute, terms: CallTerms, rules: ModuleType) -> CheckedCall:
-    body = parse(data)
-    if not isinstance(body, dict):
-        raise BadJson("it must be an object")
-    checked: CheckedCall = rules.check(body, route, terms)
+    checked: CheckedCall = rules.check(parse(data), route, terms)
     return checked
 
 

@@ -51,6 +51,12 @@ _FEATURE_BLOCKS: Mapping[str, ModelFeature] = {
     "mcp_tool_result": "mcp",
     "container_upload": "files",
 }
+_BLOCK_FIELDS: Mapping[str, frozenset[str]] = {
+    "image": names("type source cache_control"),
+    "document": names("type source title context citations cache_control"),
+    "tool_result": names("type tool_use_id content is_error cache_control"),
+    "search_result": names("type source title content citations cache_control"),
+}
 _SEARCH_AMONG_TOOLS = ("tool_search_tool_regex", "tool_search_tool_bm25")
 
 
@@ -115,6 +121,8 @@ def _check_blocks(checker: CallChecker, blocks: Any, place: str, *, only_text: b
         kind = kind_of(table(block, "a block"), "a block")
         if only_text and kind != "text":
             raise CallRefused(f"{place} may have blocks of text only")
+        if kind in _BLOCK_FIELDS:
+            checker.fields(block, _BLOCK_FIELDS[kind], f"a block of type `{kind}`")
         match kind:
             case "image" | "document":
                 _check_source(checker, table(block.get("source"), "the source of a block"), kind)

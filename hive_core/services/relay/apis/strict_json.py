@@ -13,8 +13,8 @@ class BadJson(ValueError):
     """The reason for which a text is refused, in words for its author."""
 
 
-def parse(data: bytes) -> Any:
-    """Read a JSON document. Raises `BadJson`."""
+def parse(data: bytes) -> dict[str, Any]:
+    """Read a JSON document, which must be an object. Raises `BadJson`."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -27,6 +27,8 @@ def parse(data: bytes) -> Any:
         raise BadJson(f"it is nested more than {MOST_DEPTH} deep") from None
     except ValueError:  # Also for a whole number of thousands of digits.
         raise BadJson("it is no valid JSON") from None
+    if not isinstance(value, dict):
+        raise BadJson("it must be an object")
     _check_depth(value)
     return value
 
@@ -56,8 +58,8 @@ def _constant(name: str) -> Any:
     raise BadJson(f"{name} is no number of JSON")
 
 
-def _check_depth(value: Any) -> None:
-    level = [value] if isinstance(value, dict | list) else []
+def _check_depth(value: dict[str, Any]) -> None:
+    level: list[Any] = [value]
     for _ in range(MOST_DEPTH):
         if not level:
             return

@@ -120,7 +120,7 @@ class Ledger:
 
     async def settle(self, end: RelaySettle) -> tuple[LedgerNotice, ...]:
         """Store the end of a call, durably. One that is unknown, or settled already, changes nothing."""
-        agent, provider, notices = await self._database.write(lambda db: self._end(db, end))
+        agent, provider, notices = await self._database.write_urgently(lambda db: self._end(db, end))
         found = list(notices)
         wrong = (provider, day_of(self._clock()))
         if any(notice.kind == "wrong_usage" for notice in found):

@@ -20,6 +20,7 @@ from hive_core.services.relay.apis.headers import presented_keys
 from hive_core.services.relay.apis.strict_json import BadJson, parse
 from hive_core.services.relay.call import CallContext, CallRequest, RelayCall, error_response
 from hive_core.services.relay.policy import Provider, RelayPolicy
+from hive_core.services.relay.room import HeldBytes
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +94,7 @@ class RelayAgentServer:
             return await self._serve(request, name, provider, f"/{rest}")
         except CallRefused as refused:
             self._context.metrics.refused(str(refused.status))
-            log.info("a request was refused", agent=self.name, status=refused.status)
+            log.debug("a request was refused", agent=self.name, status=refused.status)
             code = "budget" if refused.message.startswith("hyperhive budget") else "refused"
             return error_response(api, refused.status, refused.message, code)
         except BadJson as error:
@@ -123,41 +124,45 @@ class RelayAgentServer:
         terms = provider.terms(access)
         if len(self._calls) >= provider.settings.calls_at_once:
             raise CallRefused(f"{self.name} has {len(self._calls)} calls under way, which is the most", 429)
-        checked = None if route.kind == "read" else await self._read_body(request, route, terms, rules)
-        call = RelayCall(
-            self._context,
-            CallRequest(self.name, provider.settings.api, provider, terms, route, query, checked),
-        )
-        self._calls.add(call)
-        self.idle.clear()
-        try:
-            return await call.run(request)
-        finally:
-            self._calls.discard(call)
-            if not self._calls:
-                self.idle.set()
+        with self._context.room.hold() as held:
+            checked = None if route.kind == "read" else await self._read_body(request, route, terms, rules, held)
+            wanted = CallRequest(self.name, provider.settings.api, provider, terms, route, query, checked)
+            call = RelayCall(self._context, wanted)
+            self._calls.add(call)
+            self.idle.clear()
+            try:
+                return await call.run(request)
+            finally:
+                self._calls.discard(call)
+                if not self._calls:
+                    self.idle.set()
 
     async def _read_body(
-        self, request: web.BaseRequest, route: ApiRoute, terms: CallTerms, rules: ModuleType
+        self, request: web.BaseRequest, route: ApiRoute, terms: CallTerms, rules: ModuleType, held: HeldBytes
     ) -> CheckedCall:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise CallRefused("the body of a request must not be compressed", 415)
         if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
             raise CallRefused("the body of a request must be application/json in UTF-8", 415)
-        content = bytearray()
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                async for chunk in request.content.iter_any():
-                    content += chunk
-                    if len(content) > MOST_BODY_BYTES:
-                        raise CallRefused(f"a request may have {MOST_BODY_BYTES} bytes", 413)
-        except TimeoutError:
-            raise CallRefused("the request did not arrive in time", 408) from None
-        data = bytes(content)
-        del content
+        data = await _read(request, held)
         if len(data) <= _AT_ONCE_BYTES:
             return _check_body(data, route, terms, rules)
         return await _CHECKS.run(_check_body, data, route, terms, rules)
+
+
+async def _read(request: web.BaseRequest, held: HeldBytes) -> bytes:
+    content = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                content += chunk
+                if len(content) > MOST_BODY_BYTES:
+                    raise CallRefused(f"a request may have {MOST_BODY_BYTES} bytes", 413)
+                if not held.add(len(chunk)):
+                    raise CallRefused("the relay has too many large requests under way; try again", 503)
+    except TimeoutError:
+        raise CallRefused("the request did not arrive in time", 408) from None
+    return bytes(content)
 
 
 def _check_body(data: bytes, route: ApiRoute, terms: CallTerms, rules: ModuleType) -> CheckedCall:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from hive_core.services.relay.apis.usage import UsageReader
 from hive_core.services.relay.keys import in_order
 from hive_core.services.relay.link import DaemonLink, LinkDown
 from hive_core.services.relay.policy import Provider
+from hive_core.services.relay.room import RequestRoom
 from hive_core.services.relay.status import RelayMetrics
 
 log = structlog.get_logger(__name__)
@@ -31,6 +33,7 @@ log = structlog.get_logger(__name__)
 _MOST_ANSWER_BYTES = 64 * 1024 * 1024
 """Largest answer that is no stream."""
 _MOST_ERROR_BYTES = 1024 * 1024
+_PIECE_BYTES = 64 * 1024
 _EVENT_STREAM = "text/event-stream"
 
 
@@ -45,6 +48,7 @@ class CallContext:
     link: DaemonLink
     session: aiohttp.ClientSession
     metrics: RelayMetrics
+    room: RequestRoom
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,10 @@ class RelayCall:
 
     async def run(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry the call out, and answer `request`."""
-        body = b"" if self._request.checked is None else serialise(self._request.checked.body)
+        body = b""
+        if self._request.checked is not None:
+            body = serialise(self._request.checked.body)
+            self._request.checked.body.clear()  # It takes a multiple of its text, and streams last long.
         charged = self._request.checked if self._request.route.kind == "generate" else None
         reserved = False
         outcome: CallOutcome = "left"
@@ -182,7 +189,7 @@ class RelayCall:
                 method,
                 settings.base_url + self._request.route.path,
                 params=self._request.query,
-                data=body or None,
+                data=_payload(body),
                 headers={**sent, **own},
                 allow_redirects=False,
             ) as answer:
@@ -272,6 +279,11 @@ class RelayCall:
 
     def _error(self, status: int, message: str, code: str = "") -> web.Response:
         return error_response(self._api, status, message, code)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """Return a body as it is sent: a large one in pieces, between which other calls go on."""
+    return (io.BytesIO(body) if len(body) > _PIECE_BYTES else body) or None
 
 
 def error_response(api: VendorApi, status: int, message: str, code: str = "") -> web.Response:

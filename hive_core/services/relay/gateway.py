@@ -25,6 +25,7 @@ from hive_core.services.relay.agent_server import RelayAgentServer
 from hive_core.services.relay.call import CallContext
 from hive_core.services.relay.link import DaemonLink
 from hive_core.services.relay.policy import RelayPolicy
+from hive_core.services.relay.room import RequestRoom
 from hive_core.services.relay.status import RelayMetrics
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,8 @@ _SILENT_SECONDS = 600.0
 _KEEP_SECONDS = 15.0
 """Time for which an idle connection to a vendor is kept; they close theirs later."""
 _BACKLOG = 128
+_MOST_BYTES = 256 * 1024 * 1024
+"""Of all requests under way."""
 
 
 class RelayGateway:
@@ -66,7 +69,7 @@ class RelayGateway:
             trust_env=False,
             skip_auto_headers=("User-Agent",),
         )
-        self._context = CallContext(self.link, self._session, self.metrics)
+        self._context = CallContext(self.link, self._session, self.metrics, RequestRoom(_MOST_BYTES))
 
     async def receive(self, packet: DaemonPacket, descriptor: int | None) -> None:
         """Do what the daemon has sent."""

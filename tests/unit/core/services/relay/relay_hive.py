@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -184,7 +185,7 @@ class RelayHive:
         async with self.session.post(
             self.url(path),
             json=body if data is None else None,
-            data=data,
+            data=None if data is None else io.BytesIO(data),
             headers={**(kind if data is not None else {}), **(headers or {})},
         ) as answer:
             found = {name.lower(): value for name, value in answer.headers.items()}

@@ -434,6 +434,20 @@ async def test_models_are_listed_with_the_key() -> None:
         assert hive.daemon.reserved == []
 
 
+async def test_large_bodies_are_sent_whole() -> None:
+    """A request of megabytes is checked on a thread, and reaches the vendor as it is, with each key."""
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "ä" * 1_000_000}]}
+    answers = [529, 200]
+
+    async def respond(request: web.Request, _: Received) -> web.StreamResponse:
+        return web.json_response({}, status=answers.pop(0))
+
+    async with relay_hive(respond, keys=["key", "second"]) as hive:
+        assert (await hive.post("/v1/messages", data=json.dumps(body).encode()))[0] == 200
+        assert [each.json for each in hive.vendor.requests] == [body, body]
+        assert hive.daemon.reserved[0].bytes == len(hive.vendor.requests[0].body) > 2_000_000
+
+
 async def test_bodies_are_serialised_again() -> None:
     """What the vendor reads is made from what was checked, not the bytes that came."""
     text = b'{"mod\\u0065l": "m",  "messages": [{"role":"user", "content":"\\u00e4"}], "max_tokens": 7}'
@@ -441,3 +455,103 @@ async def test_bodies_are_serialised_again() -> None:
         assert (await hive.post("/v1/messages", data=text))[0] == 200
         expected = '{"model":"m","messages":[{"role":"user","content":"ä"}],"max_tokens":7}'
         assert hive.vendor.requests[0].body == expected.encode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "data", "status"),
+    [
+        ({"Content-Type": "text/plain"}, b"{}", 415),
+        ({"Content-Type": "application/json; charset=utf-16"}, b"{}", 415),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, b"\x1f\x8b", 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"model=m", 415),
+        ({"Content-Type": "application/json"}, b'{"a": 1, "a": 2}', 400),
+        ({"Content-Type": "application/json"}, b'"' + b"x" * (32 * 1024 * 1024) + b'"', 413),
+    ],
+)
+async def test_bodies_of_other_kinds_are_refused(headers: dict[str, str], data: bytes, status: int) -> None:
+    """A body that is compressed, too large, ambiguous, or of another type or encoding goes nowhere."""
+    async with relay_hive() as hive:
+        assert (await hive.post("/v1/messages", data=data, headers=headers))[0] == status
+        assert (hive.vendor.requests, hive.daemon.reserved) == ([], [])
+        assert hive.gateway._context is not None
+        assert hive.gateway._context.room.used == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?beta=false", "?beta=true&beta=true", "?key=a&key=b", "?alt=sse", "?x=1", "?%62eta=1", "?beta=true&Beta=1"],
+)
+async def test_other_queries_are_refused(query: str) -> None:
+    """Only known parameters of a query are passed on, each once."""
+    async with relay_hive() as hive:
+        assert (await hive.post(f"/v1/messages{query}", BODY))[0] == 400
+        assert hive.vendor.requests == []
+
+
+async def test_requests_together_are_bounded() -> None:
+    """If the requests under way are too large together, a further one is refused, and served later."""
+    async with relay_hive() as hive:
+        assert hive.gateway._context is not None
+        room = hive.gateway._context.room
+        room.used = room.most
+        status, _, headers = await hive.post(MESSAGES, BODY)
+        assert (status, "retry-after" in headers) == (503, True)
+        room.used = 0
+        assert (await hive.post(MESSAGES, BODY))[0] == 200
+
+
+RESPONSE = {"type": "response.completed", "response": {"model": "g", "usage": {"input_tokens": 9, "output_tokens": 3}}}
+CHUNK = {"choices": [], "model": "g", "usage": {"prompt_tokens": 9, "completion_tokens": 3}}
+CANDIDATE = {
+    "candidates": [{"finishReason": "STOP"}],
+    "modelVersion": "g",
+    "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("api", "path", "body", "event", "header", "sent_path"),
+    [
+        ("openai", "/v1/responses", {"model": "g", "stream": True, "input": "x"}, RESPONSE, "authorization", None),
+        (
+            "openai",
+            "/v1/chat/completions",
+            {"model": "g", "stream": True, "messages": []},
+            CHUNK,
+            "authorization",
+            None,
+        ),
+        (
+            "google",
+            "/v1beta/models/g:streamGenerateContent?alt=sse&key=placeholder",
+            {"contents": []},
+            CANDIDATE,
+            "x-goog-api-key",
+            "/v1beta/models/g:streamGenerateContent",
+        ),
+    ],
+)
+async def test_the_other_vendors(
+    api: str, path: str, body: dict[str, Any], event: dict[str, Any], header: str, sent_path: str | None
+) -> None:
+    """OpenAI's two APIs and Google's are served alike: the key in their header, their errors, their figures."""
+
+    async def respond(request: web.Request, _: Received) -> web.StreamResponse:
+        return await stream(request, event)
+
+    async with relay_hive(respond, api=api) as hive:
+        assert (await hive.post(path, body))[0] == 200
+        (received,) = hive.vendor.requests
+        assert (received.path, received.headers[header].removeprefix("Bearer ")) == (sent_path or path, KEY)
+        assert received.query == ({"alt": "sse"} if api == "google" else {})
+        end = await hive.daemon.end_of_call()
+        assert end.tokens is not None
+        assert (end.served, end.tokens.input, end.tokens.output, end.complete) == ("g", 9, 3, True)
+        status, content, _ = await hive.post(path, {**body, "made_up": 1})
+        assert (status, "message" in json.loads(content)["error"]) == (400, True)
+
+
+async def test_a_stream_of_google_is_events() -> None:
+    """Google's streams as one JSON list are not served, because their figures would come too late."""
+    async with relay_hive(api="google") as hive:
+        assert (await hive.post("/v1beta/models/g:streamGenerateContent", {"contents": []}))[0] == 400

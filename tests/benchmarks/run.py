@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import commands, containers, flakes, gate, page, readiness, sends, wakeups
+from tests.benchmarks import commands, containers, flakes, gate, page, readiness, relay, sends, wakeups
 from tests.benchmarks.agents import many, memory, turns
 from tests.benchmarks.bench_directory import say, workplace, write_byte_code
 from tests.benchmarks.figure import Figure, table
@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "turns": turns.run,
     "work": work.run,
     "egress": egress.run,
+    "relay": relay.run,
 }
 
 

@@ -26,6 +26,14 @@ class SpendingLimits(Request):
     calls_total: _Count | None = None
 
 
+class BudgetSettings(Request):
+    """The operator's limits: of agents that set none, the most that an agent may set, and of all agents together."""
+
+    agents: SpendingLimits = Field(default_factory=SpendingLimits)
+    ceilings: SpendingLimits = Field(default_factory=SpendingLimits)
+    hive: SpendingLimits = Field(default_factory=SpendingLimits)
+
+
 class AddBudgetRequest(Request):
     """Give an agent more money: for today, and in all."""
 

@@ -119,6 +119,13 @@ class ProviderSettings(Request):
         return self.base_url or DEFAULT_URLS[self.api]
 
 
+class AgentModels(Request):
+    """What an agent's configuration asks for: a provider of the operator's, by name, and features of its API."""
+
+    provider: ProviderName
+    features: list[ModelFeature] = Field(default_factory=list, max_length=20)
+
+
 DEFAULT_URLS: dict[VendorApi, str] = {
     "anthropic": "https://api.anthropic.com",
     "openai": "https://api.openai.com/v1",

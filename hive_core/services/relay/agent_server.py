@@ -17,7 +17,7 @@ from hive_core.protocol.models.providers import VendorApi
 from hive_core.services.relay.apis import anthropic, google, openai
 from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms, CheckedCall
 from hive_core.services.relay.apis.headers import presented_keys
-from hive_core.services.relay.apis.strict_json import BadJson, parse
+from hive_core.services.relay.apis.strict_json import BadJson, parse, serialise
 from hive_core.services.relay.call import CallContext, CallRequest, RelayCall, error_response
 from hive_core.services.relay.policy import Provider, RelayPolicy
 from hive_core.services.relay.room import HeldBytes
@@ -167,6 +167,8 @@ async def _read(request: web.BaseRequest, held: HeldBytes) -> bytes:
 
 def _check_body(data: bytes, route: ApiRoute, terms: CallTerms, rules: ModuleType) -> CheckedCall:
     checked: CheckedCall = rules.check(parse(data), route, terms)
+    checked.content = serialise(checked.body)
+    checked.body = {}  # It takes a multiple of its text, and streams last long.
     return checked
 
 

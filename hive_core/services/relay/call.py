@@ -20,7 +20,6 @@ from hive_core.protocol.models.usage import CallOutcome
 from hive_core.services.relay.apis import headers
 from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms, CheckedCall
 from hive_core.services.relay.apis.errors import budget_message, error_body, error_event
-from hive_core.services.relay.apis.strict_json import serialise
 from hive_core.services.relay.apis.usage import UsageReader
 from hive_core.services.relay.keys import in_order
 from hive_core.services.relay.link import DaemonLink, LinkDown
@@ -34,6 +33,8 @@ _MOST_ANSWER_BYTES = 64 * 1024 * 1024
 """Largest answer that is no stream."""
 _MOST_ERROR_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
+_STALLED_SECONDS = 300.0
+"""Longest that an agent may leave an answer unread."""
 _EVENT_STREAM = "text/event-stream"
 
 
@@ -93,10 +94,7 @@ class RelayCall:
 
     async def run(self, request: web.BaseRequest) -> web.StreamResponse:
         """Carry the call out, and answer `request`."""
-        body = b""
-        if self._request.checked is not None:
-            body = serialise(self._request.checked.body)
-            self._request.checked.body.clear()  # It takes a multiple of its text, and streams last long.
+        body = b"" if self._request.checked is None else self._request.checked.content
         charged = self._request.checked if self._request.route.kind == "generate" else None
         reserved = False
         outcome: CallOutcome = "left"
@@ -225,8 +223,11 @@ class RelayCall:
             if self._first_byte is None:
                 self._first_byte = self._elapsed()
             try:
-                await response.write(chunk)
-            except ConnectionError:  # The agent has hung up.
+                async with asyncio.timeout(_STALLED_SECONDS):
+                    await response.write(chunk)
+            except (ConnectionError, TimeoutError):  # The agent has hung up, or does not read.
+                if request.transport is not None:
+                    request.transport.abort()
                 return response, "left"
             finally:
                 usage.feed(chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from hive_core.protocol.models.providers import UNBOUNDED_FEATURES, ModelFeature, is_allowed_model
 
 _MOST_OUTPUT = 1_000_000
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}")
 _BROWSING_MODELS = ("*-search-preview*", "*-search-api*", "*deep-research*", "*:online*")
 """Models that search the web by themselves."""
 
@@ -52,11 +54,13 @@ class CheckedCall:
     """A request as it is sent on, and what its reservation is made of."""
 
     body: dict[str, Any]
+    """The request; `content` takes its place when it is written."""
     model: str
     max_tokens: int = 0
     stream: bool = False
     fast: bool = False
     used: set[ModelFeature] = field(default_factory=set)
+    content: bytes = b""
 
     @property
     def unbounded(self) -> bool:
@@ -79,8 +83,8 @@ class CallChecker:
 
     def model(self, name: Any) -> str:
         """Check the name of a model."""
-        if not isinstance(name, str) or not name:
-            raise CallRefused("`model` must be the name of a model")
+        if not isinstance(name, str) or _MODEL.fullmatch(name) is None:
+            raise CallRefused("`model` must be the name of a model: letters, digits and ._:@/+-, at most 200 of them")
         if not is_allowed_model(name, list(self.terms.models)):
             raise CallRefused(f"the model {name[:100]!r} is not allowed here", 403)
         if is_allowed_model(name, list(_BROWSING_MODELS)):

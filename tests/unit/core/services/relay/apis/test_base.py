@@ -349,7 +349,7 @@ def test_bounds_that_are_none_are_refused(api: str, bound: object) -> None:
 
 
 @pytest.mark.parametrize("api", ["messages", "responses", "chat"])
-@pytest.mark.parametrize("model", ["other", "M", "", None, 5, ["m"], {"m": 1}])
+@pytest.mark.parametrize("model", ["other", "M", "", None, 5, ["m"], {"m": 1}, "n-\n", "n-" + "x" * 199])
 def test_other_models_are_refused(api: str, model: object) -> None:
     """Only models that match the agent's patterns pass, and only as texts."""
     with pytest.raises(CallRefused):

@@ -42,8 +42,8 @@ _SERVER_TOOLS: Mapping[str, ModelFeature] = {
 _PLAIN_ITEMS = names(
     "message function_call function_call_output custom_tool_call custom_tool_call_output reasoning local_shell_call"
     " local_shell_call_output shell_call shell_call_output apply_patch_call apply_patch_call_output computer_call"
-    " computer_call_output compaction compaction_summary compaction_trigger tool_search_call tool_search_output"
-    " additional_tools"
+    " computer_call_output compaction compaction_summary compaction_trigger context_compaction agent_message"
+    " configuration_update tool_search_call tool_search_output additional_tools"
 )
 _FEATURE_ITEMS: Mapping[str, ModelFeature] = {
     "web_search_call": "web",
@@ -120,6 +120,8 @@ def _check_item(checker: CallChecker, item: dict[str, Any]) -> None:
         checker.need(_FEATURE_ITEMS[kind], f"an item of type `{kind}`")
     elif kind not in _PLAIN_ITEMS:
         raise CallRefused(f"an item of type {kind[:60]!r} is not passed on", 403)
+    if kind == "configuration_update":
+        checker.fields(item, names("type id reasoning text"), "a `configuration_update`")
     if kind in ("tool_search_output", "additional_tools"):
         for tool in rows(item.get("tools"), "the tools of an item"):
             _check_tool(checker, table(tool, "a tool"))

@@ -419,6 +419,24 @@ async def test_answers_that_are_no_stream_are_read() -> None:
         assert len(hive.daemon.reserved) == 1
 
 
+async def test_compressed_answers_are_read() -> None:
+    """A vendor that compresses although it is asked not to is understood, and the agent gets plain text."""
+
+    async def respond(request: web.Request, _: Received) -> web.StreamResponse:
+        assert request.headers["Accept-Encoding"] == "identity"
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.enable_compression(web.ContentCoding.gzip)
+        await response.prepare(request)
+        for event in (MESSAGE_START, MESSAGE_DELTA):
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
+        return response
+
+    async with relay_hive(respond) as hive:
+        status, content, headers = await hive.post(MESSAGES, BODY)
+        assert (status, "content-encoding" in headers, content.count(b"data: ")) == (200, False, 2)
+        assert (await hive.daemon.end_of_call()).complete
+
+
 async def test_models_are_listed_with_the_key() -> None:
     """A GET of models is passed on with the key and without a body; it costs nothing."""
 

@@ -155,6 +155,7 @@ FORBIDDEN: list[tuple[str, dict[str, Any], ModelFeature | None]] = [
     ("responses", item({"type": "mcp_approval_response", "approve": True}), "mcp"),
     ("responses", item({"type": "program", "code": "x"}), "code"),
     ("responses", item({"type": "made_up"}), None),
+    ("responses", item({"type": "configuration_update", "tools": []}), None),
     ("responses", item({"type": "additional_tools", "tools": [{"type": "mcp"}]}), "mcp"),
     ("responses", item({"type": "tool_search_output", "tools": [{"type": "web_search"}]}), "web"),
     *cases(

@@ -23,6 +23,7 @@ from hive_core.protocol.models.link import (
 )
 from hive_core.services.relay.agent_server import RelayAgentServer
 from hive_core.services.relay.call import CallContext
+from hive_core.services.relay.keys import KeyDirectory
 from hive_core.services.relay.link import DaemonLink
 from hive_core.services.relay.policy import RelayPolicy
 from hive_core.services.relay.room import RequestRoom
@@ -43,7 +44,7 @@ _MOST_BYTES = 256 * 1024 * 1024
 class RelayGateway:
     """Agents with their listeners, and the connections to vendors."""
 
-    def __init__(self, socket_path: Path, credentials: Path | None) -> None:
+    def __init__(self, socket_path: Path, credentials: KeyDirectory | None) -> None:
         self.policy = RelayPolicy(credentials)
         self.metrics = RelayMetrics()
         self.link = DaemonLink(socket_path, self.receive, self.policy.begin)

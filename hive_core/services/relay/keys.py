@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 _MOST_BYTES = 16 * 1024
@@ -53,25 +54,35 @@ def in_order(keys: Sequence[VendorKey]) -> list[VendorKey]:
     return sorted(keys, key=lambda key: key.paused_until > now)
 
 
-def read_key(directory: Path, name: str) -> VendorKey:
-    """Read a key from the directory of credentials. Raises `KeyUnusable`.
+@dataclass(frozen=True)
+class KeyDirectory:
+    """The directory of the keys. With `of_systemd` it is one that systemd has made for this unit (LoadCredential=)."""
 
-    The file must be readable by its owner only, who is this process or root, and hold one line.
-    """
-    try:
-        descriptor = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise KeyUnusable(f"the credential {name} cannot be read: {os.strerror(error.errno or 0)}") from None
-    try:
-        found = os.fstat(descriptor)
+    path: Path
+    of_systemd: bool = False
+
+    def read(self, name: str) -> VendorKey:
+        """Read a key. Raises `KeyUnusable`.
+
+        The file must be readable by its owner only, who is this process or root, and hold one line.
+        """
+        try:
+            descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise KeyUnusable(f"the credential {name} cannot be read: {os.strerror(error.errno or 0)}") from None
+        try:
+            self._check(name, os.fstat(descriptor))
+            content = os.read(descriptor, _MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        value = content.decode("ascii", "replace").strip()
+        if len(content) > _MOST_BYTES or _KEY.fullmatch(value) is None:
+            raise KeyUnusable(f"the credential {name} is not one line of printable ASCII")
+        return VendorKey(name, value)
+
+    def _check(self, name: str, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode) or found.st_uid not in (0, os.geteuid()):
             raise KeyUnusable(f"the credential {name} is no file of this process or of root")
-        if found.st_mode & 0o077:
+        # systemd lets the user of a unit read its files by an access list, which shows as bits of the group (acl(5)).
+        if found.st_mode & (0o037 if self.of_systemd else 0o077):
             raise KeyUnusable(f"the credential {name} can be read by others: give it the mode 0600")
-        content = os.read(descriptor, _MOST_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    value = content.decode("ascii", "replace").strip()
-    if len(content) > _MOST_BYTES or _KEY.fullmatch(value) is None:
-        raise KeyUnusable(f"the credential {name} is not one line of printable ASCII")
-    return VendorKey(name, value)

@@ -17,6 +17,7 @@ from hive_core.infra.processes import allow_many_files
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry.log_config import configure
 from hive_core.services.relay.gateway import RelayGateway
+from hive_core.services.relay.keys import KeyDirectory
 from hive_core.services.relay.status import StatusServer
 
 log = structlog.get_logger(__name__)
@@ -42,10 +43,12 @@ def protect_memory() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_DUMPABLE")
 
 
-def find_credentials(environment: Mapping[str, str], given: Path | None) -> Path | None:
+def find_credentials(environment: Mapping[str, str], given: Path | None) -> KeyDirectory | None:
     """Return the directory of the keys: the one that was given, or systemd's (systemd.exec(5), LoadCredential=)."""
+    if given is not None:
+        return KeyDirectory(given)
     named = environment.get("CREDENTIALS_DIRECTORY")
-    return given or (Path(named) if named else None)
+    return KeyDirectory(Path(named), of_systemd=True) if named else None
 
 
 async def _run(socket_path: Path, status_path: Path | None, credentials: Path | None) -> None:

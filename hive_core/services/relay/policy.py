@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
@@ -12,7 +11,7 @@ import structlog
 from hive_core.protocol.models.link import RelayAgent, RelayProvider
 from hive_core.protocol.models.providers import DEFAULT_URLS, ProviderAccess
 from hive_core.services.relay.apis.base import CallTerms
-from hive_core.services.relay.keys import KeyUnusable, VendorKey, read_key
+from hive_core.services.relay.keys import KeyDirectory, KeyUnusable, VendorKey
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +44,7 @@ class Provider:
 class RelayPolicy:
     """Providers and agents by name; `credentials` is the directory of the keys, if there is one."""
 
-    credentials: Path | None
+    credentials: KeyDirectory | None
     providers: dict[str, Provider] = field(default_factory=dict)
     agents: dict[str, Mapping[str, ProviderAccess]] = field(default_factory=dict)
     _sent: set[str] = field(default_factory=set)
@@ -61,7 +60,7 @@ class RelayPolicy:
             try:
                 if self.credentials is None:
                     raise KeyUnusable(f"the credential {name} is not there: the relay was started without credentials")
-                keys.append(read_key(self.credentials, name))
+                keys.append(self.credentials.read(name))
             except KeyUnusable as error:
                 log.warning("a credential cannot be used", provider=settings.name, reason=str(error))
         self.providers[settings.name] = Provider(settings, tuple(keys))

@@ -29,6 +29,7 @@ from hive_core.protocol.models.link import (
 )
 from hive_core.protocol.models.providers import ModelFeature, ProviderAccess, VendorApi
 from hive_core.services.relay.gateway import RelayGateway
+from hive_core.services.relay.keys import KeyDirectory
 from tests.helpers.memory import MEMORY
 from tests.unit.core.services.relay.fake_vendor import FakeVendor, Responder, fake_vendor, whole_message
 
@@ -138,7 +139,7 @@ class RelayHive:
             path = directory / "keys" / name
             path.touch(mode=0o600)
             path.write_text(value + "\n")
-        self.gateway = RelayGateway(self.daemon.path, directory / "keys")
+        self.gateway = RelayGateway(self.daemon.path, KeyDirectory(directory / "keys"))
         self._link: asyncio.Task[None] | None = None
         self.port = 0
         self.session = aiohttp.ClientSession()

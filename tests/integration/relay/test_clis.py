@@ -21,7 +21,7 @@ from tests.unit.agent.fake_core_api import fake_core
 from tests.unit.core.services.relay.fake_vendor import Received
 from tests.unit.core.services.relay.relay_hive import KEY, relay_hive
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.thorough]
 
 APIS: dict[str, VendorApi] = {"claude": "anthropic", "opencode": "anthropic", "codex": "openai", "gemini": "google"}
 PLACEHOLDER = "hive-placeholder-0123"

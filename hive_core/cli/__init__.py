@@ -131,7 +131,19 @@ SECTIONS = {
     ),
     "A way in": ("shell", "exec", "cp", "port-forward", "programs", "ssh-config", "ssh-proxy"),
     "Host": (
-        *("serve", "egress", "relay", "status", "logs", "audit", "doctor", "backup", "restore", "check-config", "completion"),
+        *(
+            "serve",
+            "egress",
+            "relay",
+            "status",
+            "logs",
+            "audit",
+            "doctor",
+            "backup",
+            "restore",
+            "check-config",
+            "completion",
+        ),
     ),
 }
 """The commands in the order of the help."""

@@ -268,7 +268,20 @@ CREATE INDEX deliveries_waiting ON deliveries (recipient, coalesce(place, messag
     WHERE acknowledged_at IS NULL;
 """
 
-STEPS = (_STEP_1, _STEP_2, _STEP_3, _STEP_4, _STEP_5, _STEP_6, _STEP_7, _STEP_8, _STEP_9, _STEP_10, NETWORK_TABLES, MODEL_TABLES)
+STEPS = (
+    _STEP_1,
+    _STEP_2,
+    _STEP_3,
+    _STEP_4,
+    _STEP_5,
+    _STEP_6,
+    _STEP_7,
+    _STEP_8,
+    _STEP_9,
+    _STEP_10,
+    NETWORK_TABLES,
+    MODEL_TABLES,
+)
 
 
 def migrate(connection: sqlite3.Connection) -> int:

@@ -20,7 +20,10 @@ COMMANDS = {
         "hive_core.cli.commands.host.egress:egress",
         "Run the proxy through which sealed agents reach what their rules allow.",
     ),
-    "relay": Lazy("hive_core.cli.commands.host.relay:relay", "Run the relay, the process with the vendors' keys."),
+    "relay": Lazy(
+        "hive_core.cli.commands.host.relay:relay",
+        "Run the relay in the foreground: the process with the vendors' keys.",
+    ),
     "status": Lazy("hive_core.cli.commands.host.monitoring:status", "Show a summary of the daemon and its hive."),
     "spawn": Lazy("hive_core.cli.commands.agents.spawn:spawn", "Create an agent and wait until it is ready."),
     "list": Lazy("hive_core.cli.commands.agents.lifecycle:list_agents", "List all agents, the manager first."),

@@ -32,12 +32,16 @@ LARGER = {
     "hive_core/runtimes/nixos/build": 13,
     "tests/unit/core/runtimes/nixos/build": 13,
     # A benchmark with its two sides (the hive's and the reference's) is several files.
-    "tests/benchmarks": 36,
+    "tests/benchmarks": 35,
     # The fakes of the daemon that several folders below use are beside the tests of the harness's own modules.
     "tests/unit/agent": 17,
     "tests/unit/core/cli": 14,
     # One folder for each subject of the running hive.
-    "tests/integration": 15,
+    "tests/integration": 16,
+    # One property test for each state machine or set of rules.
+    "tests/property": 14,
+    # One page for each subject that an operator looks up.
+    "docs": 17,
     # The folders of hive_core, and the tests of its own modules.
     "tests/unit/core": 15,
     # A fake or a fixture for more than one level of tests each.

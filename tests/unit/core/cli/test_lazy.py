@@ -26,6 +26,7 @@ from tests.unit.core.cli.run_cli import Program
 WITHOUT_JSON = (
     "serve",
     "egress",
+    "relay",
     "check-config",
     "completion",
     "shell",

@@ -126,7 +126,8 @@ def visit(caller: Caller) -> None:
         os.write(terminal, b"stty size; echo a$((40 + 2))b\r")
         assert "30 100" in read_until(terminal, "a42b")
         termios.tcsetwinsize(terminal, (40, 120))
-        os.write(terminal, b"echo e$((1 + 1))f; sleep 100\r")
+        # Said by the program in the foreground: the shell may miss a Ctrl-C before it has started one.
+        os.write(terminal, b"sh -c 'echo e$((1 + 1))f; exec sleep 100'\r")
         read_until(terminal, "e2f")
         os.write(terminal, b"\x03")  # Ctrl-C ends the program in the agent, and not the session.
         read_until(terminal, r"[#$] ")  # What is typed while Ctrl-C takes effect is lost, as on every terminal.

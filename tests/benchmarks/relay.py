@@ -23,6 +23,7 @@ STREAMS = 50
 EVENTS = 100
 """Of a stream, in a second."""
 ROUNDS = 5
+FIRST_CALLS = 1_000
 CALLS = 10_000
 _BODY = {"model": "m", "stream": True, "max_tokens": 100, "messages": [{"role": "user", "content": "x" * 4_000}]}
 
@@ -106,12 +107,16 @@ async def _round(url: str) -> tuple[list[float], float]:
 
 
 async def _memory(url: str, pid: int) -> tuple[float, float]:
-    """Make short calls, and return the memory after the first thousand and after all, in MB."""
-    found = []
-    async with aiohttp.ClientSession() as session:
-        for number in range(CALLS):
-            async with session.post(url, json={**_BODY, "model": "short"}) as answer:
-                await answer.read()
-            if number + 1 in (1_000, CALLS):
-                found.append(proc.resident_mb(pid))
-    return found[0], found[1]
+    """Make short calls, some at a time, and return the memory after the first ones and after all, in MB."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def some(count: int) -> None:
+            for _ in range(count):
+                async with session.post(url, json={**_BODY, "model": "short"}) as answer:
+                    await answer.read()
+
+        async def many(count: int) -> float:
+            await asyncio.gather(*(some(count // STREAMS) for _ in range(STREAMS)))
+            return proc.resident_mb(pid)
+
+        return await many(FIRST_CALLS), await many(CALLS - FIRST_CALLS)

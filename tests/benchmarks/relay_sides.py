@@ -75,7 +75,7 @@ async def relay_side(directory: Path, address: str) -> AsyncIterator[Side]:
     (keys / "key").write_text("sk-benchmark")
     database = await Database.open(directory / "hive.sqlite")
     writing = asyncio.create_task(database.run())
-    providers = {"vendor": ProviderSettings(api="anthropic", base_url=address, keys=["key"])}
+    providers = {"vendor": ProviderSettings(api="anthropic", base_url=address, keys=["key"], calls_at_once=1_000)}
     limits = SpendingLimits(money_per_day=1_000_000, calls_total=1_000_000)
     link = RelayLink(Ledger(database, providers, lambda _: limits, limits), providers, lambda _: None)
     listener = socket.create_server(("127.0.0.1", 0))

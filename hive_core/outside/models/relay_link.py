@@ -138,6 +138,7 @@ class RelayLink:
                     keys=provider.keys,
                     fields=provider.fields,
                     max_output_tokens=provider.max_output_tokens,
+                    calls_at_once=provider.calls_at_once,
                 ),
             )
         for agent in list(self._agents.values()):

@@ -94,8 +94,9 @@ class ProviderSettings(Request):
 
     `base_url` is what the vendor's own client library takes, by default the vendor's; `keys` are names of credentials,
     which are tried in this order when the vendor is overloaded. `features` are what agents may be allowed at most.
-    `max_output_tokens` is the bound of a call that has none. `fields` are further top-level fields of requests that are
-    passed on. `rates` are the prices of all its models, in place of the price table's.
+    `max_output_tokens` is the bound of a call that has none, `calls_at_once` that of the calls of one agent. `fields`
+    are further top-level fields of requests that are passed on. `rates` are the prices of all its models, in place of
+    the price table's.
     """
 
     api: VendorApi
@@ -104,6 +105,7 @@ class ProviderSettings(Request):
     models: list[ModelPattern] = Field(default_factory=lambda: ["*"], min_length=1, max_length=100)
     features: list[ModelFeature] = Field(default_factory=list, max_length=20)
     max_output_tokens: OutputTokens = 32_000
+    calls_at_once: Annotated[int, Field(ge=1, le=1_000)] = 16
     fields: list[FieldName] = Field(default_factory=list, max_length=50)
     rates: ModelRates | None = None
 

@@ -24,6 +24,10 @@ _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH, e
 """Errors of a connection that ended before it was accepted (accept(2)): the next one may be fine."""
 
 
+_SO_COOKIE = 57
+"""The number of a socket, which all its duplicates have, and no other (socket(7), Linux 4.12)."""
+
+
 class ForeignListener:
     """Accepts the connections of one listener, until it is closed or was made unusable by its other holder."""
 
@@ -43,6 +47,10 @@ class ForeignListener:
         self._closed = False
         listener.setblocking(False)
         self._watch()
+
+    def is_same(self, other: socket.socket) -> bool:
+        """Return True if a socket is a duplicate of this listener."""
+        return _cookie(self._listener) == _cookie(other)
 
     def close(self) -> None:
         """Accept no more connections, and end the listener for its other holders, too."""
@@ -109,3 +117,7 @@ class ForeignListener:
         if not self._closed:
             self.close()
             self._ended()
+
+
+def _cookie(listener: socket.socket) -> bytes:
+    return listener.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import structlog
 from aiohttp import web
 
+from hive_core.infra.foreign_listener import ForeignListener
 from hive_core.protocol.models.link import (
     DaemonPacket,
     RelayAgent,
@@ -36,7 +38,6 @@ _SILENT_SECONDS = 600.0
 """Longest time in which a vendor may say nothing."""
 _KEEP_SECONDS = 15.0
 """Time for which an idle connection to a vendor is kept; they close theirs later."""
-_BACKLOG = 128
 _MOST_BYTES = 256 * 1024 * 1024
 """Of all requests under way."""
 
@@ -52,6 +53,8 @@ class RelayGateway:
         self._context: CallContext | None = None
         self._agents: dict[str, RelayAgentServer] = {}
         self._runners: dict[str, web.ServerRunner] = {}
+        self._listeners: dict[str, ForeignListener] = {}
+        self._accepting: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self.metrics.add_gauge("hive_relay_calls_under_way", "Calls under way.", lambda: self.calls)
         self.metrics.add_gauge("hive_relay_unsettled", "Ends of calls not confirmed.", lambda: self.link.unsettled)
@@ -97,9 +100,8 @@ class RelayGateway:
 
     async def close(self, seconds: float) -> None:
         """Stop listening, let calls end by themselves for so long, end the rest, and settle all of them."""
-        for runner in self._runners.values():
-            for site in list(runner.sites):
-                await site.stop()
+        for listener in self._listeners.values():
+            listener.close()
         idle = [asyncio.create_task(agent.idle.wait()) for agent in self._agents.values()]
         if idle:
             _, busy = await asyncio.wait(idle, timeout=seconds)
@@ -129,18 +131,46 @@ class RelayGateway:
         if runner is None:
             runner = self._runners[packet.name] = web.ServerRunner(agent.server, shutdown_timeout=2.0)
             await runner.setup()
-        for site in list(runner.sites):
-            await site.stop()
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        last = self._listeners.get(packet.name)
+        if last is not None:
+            if last.is_same(listener):  # A daemon that was started again tells what the last one had told.
+                listener.close()
+                return
+            last.close()
+        self._listeners[packet.name] = ForeignListener(
+            listener, partial(self._accept, runner), partial(self._lose, packet.name)
+        )
+
+    def _accept(self, runner: web.ServerRunner, connection: socket.socket) -> None:
+        if runner.server is None:  # The agent is gone.
+            connection.close()
+            return
+        task = asyncio.create_task(_serve(runner.server, connection))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    def _lose(self, name: str) -> None:
+        log.warning("an agent has made its listener unusable", agent=name)
+        self._listeners.pop(name, None)
 
     def _stop_agent(self, name: str) -> None:
         agent, runner = self._agents.pop(name, None), self._runners.pop(name, None)
+        listener = self._listeners.pop(name, None)
+        if listener is not None:
+            listener.close()
         if agent is not None:
             agent.end_calls()
         if runner is not None:
             task = asyncio.get_running_loop().create_task(runner.cleanup())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+async def _serve(server: web.Server, connection: socket.socket) -> None:
+    try:
+        await asyncio.get_running_loop().connect_accepted_socket(server, connection)
+    except OSError:  # The caller has hung up.
+        connection.close()
 
 
 def _take(descriptor: int | None) -> socket.socket | None:

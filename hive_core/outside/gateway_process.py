@@ -30,10 +30,13 @@ async def keep_running(name: str, link: Path, bwrap: str | None) -> None:
     pause = _FIRST_PAUSE_SECONDS
     command = command_line(name, link, bwrap)
     loop = asyncio.get_running_loop()
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", **python_path()}
     while True:
         started = loop.time()
+        # It ends with its standard input: a daemon that is killed could not end it, nor bwrap if it has just begun.
+        source, sink = os.pipe2(os.O_CLOEXEC)
         try:
-            process = spawn(Command(command, {"PATH": os.defpath, "LANG": "C.UTF-8", **python_path()}, Path("/")))
+            process = spawn(Command(command, environment, Path("/"), stdin=source))
         except OSError as error:
             log.error("a gateway cannot be started", gateway=name, error=str(error))
         else:
@@ -42,6 +45,9 @@ async def keep_running(name: str, link: Path, bwrap: str | None) -> None:
                 log.warning("a gateway has ended", gateway=name, end=describe_exit(await process.wait()))
             finally:
                 await shield_to_completion(process.end())
+        finally:
+            os.close(source)
+            os.close(sink)
         if loop.time() - started > _LONGEST_PAUSE_SECONDS:
             pause = _FIRST_PAUSE_SECONDS
         await asyncio.sleep(pause)
@@ -50,7 +56,7 @@ async def keep_running(name: str, link: Path, bwrap: str | None) -> None:
 
 def command_line(name: str, link: Path, bwrap: str | None) -> Sequence[str]:
     """Return the command line of a gateway; in a sandbox it sees the system's programs and its end of the link."""
-    program = [sys.executable, "-P", "-m", "hive_core", name, "--link", str(link)]
+    program = [sys.executable, "-P", "-m", "hive_core", name, "--link", str(link), "--with-stdin"]
     if bwrap is None:
         return program
     host = inspect_host()

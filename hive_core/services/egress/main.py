@@ -6,6 +6,7 @@ import asyncio
 import gc
 import resource
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from hive_core.services.egress.monitoring import Monitoring
 log = structlog.get_logger(__name__)
 
 
-def run(link: Path, status: Path | None, log_level: str) -> int:
+def run(link: Path, status: Path | None, log_level: str, *, with_stdin: bool = False) -> int:
     """Run the proxy until SIGTERM or SIGINT, and return its exit status.
+
+    `with_stdin` ends it when its standard input ends, too, on which nothing is sent.
 
     Raises HiveError `cannot_listen` for the socket of its pages, and `no_host_networks`.
     """
@@ -30,18 +33,20 @@ def run(link: Path, status: Path | None, log_level: str) -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
-        return uvloop.run(_run(link, status))
+        return uvloop.run(_run(link, status, with_stdin))
     finally:
         if status is not None:
             with suppress(OSError):
                 status.unlink(missing_ok=True)
 
 
-async def _run(path: Path, status: Path | None) -> int:
+async def _run(path: Path, status: Path | None, with_stdin: bool) -> int:
     notifier = Notifier()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if with_stdin:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
     link = EgressLink(path)
     try:
         link.proxy.start()

@@ -20,8 +20,9 @@ _LEVELS = ["debug", "info", "warning", "error"]
     help="Socket of the daemon, which says what agents may reach.",
 )
 @click.option("--status", type=click.Path(path_type=Path), help="Socket to make, for /healthz and /metrics.")
+@click.option("--with-stdin", is_flag=True, help="Stop when standard input ends, too.")
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", help="Lowest level that is logged.")
-def egress(link: Path, status: Path | None, log_level: str) -> int:
+def egress(link: Path, status: Path | None, with_stdin: bool, log_level: str) -> int:
     """Run the proxy through which sealed agents reach what their rules allow.
 
     It needs no privileges and keeps nothing. The daemon gives it the agents' listeners and rules; while the daemon is
@@ -36,6 +37,6 @@ def egress(link: Path, status: Path | None, log_level: str) -> int:
     from hive_core.services.egress.main import run  # noqa: PLC0415
 
     try:
-        return run(link.absolute(), status.absolute() if status else None, log_level)
+        return run(link.absolute(), status.absolute() if status else None, log_level, with_stdin=with_stdin)
     except HiveError as error:
         raise Failure(error.code, error.message, hint=error.hint) from None

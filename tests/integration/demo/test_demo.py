@@ -161,8 +161,8 @@ def test_stays_up_to_be_talked_to_until_ctrl_c(terminal: Terminal, place: Path) 
     # ada runs on what was approved: it still submits work, from its sealed sandbox, and it lands.
     assert answers[2].startswith("message ")
     assert re.findall(r"^(shop/\d) +(\w+)", answers[3], re.MULTILINE) == [
-        ("shop/3", "deployed"),
-        ("shop/2", "deployed"),
+        ("shop/3", "landed"),
+        ("shop/2", "landed"),
         ("shop/1", "failed"),
     ]
     assert "serving ada" in answers[4]

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from hive_core.cli import main
-from tests.helpers.real_daemon import Daemon, running
+from tests.helpers.real_daemon import READY_SECONDS, Daemon, running
 from tests.integration.demo.shown_outputs import PAGES, ROOT, Shown, blocks, plain, shown_outputs
 
 SECONDS = 10.0
@@ -65,6 +65,9 @@ class Reader:
     async def type(self, command: str) -> str:
         """Return the output of a command as a terminal shows it."""
         if command == "hive-c0re serve":
+            async with asyncio.timeout(READY_SECONDS):
+                while not self._daemon.log_entries("ready"):  # It is written after systemd was told.
+                    await asyncio.sleep(0.05)
             return self._here(self._daemon.log_text())
         if command.startswith("hive-c0re "):
             return self._here(await asyncio.to_thread(self._hive, shlex.split(self._there(command))[1:]))

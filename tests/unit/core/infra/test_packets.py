@@ -15,9 +15,9 @@ import pytest
 from hive_core.infra.packets import MOST_BYTES, PacketConnection, PacketRefused
 
 
-def open_descriptors() -> int:
-    """The number of descriptors that this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def open_descriptors() -> set[str]:
+    """The descriptors that this process has open."""
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 @pytest.fixture
@@ -64,7 +64,8 @@ async def test_what_breaks_the_rules_is_discarded(ends: tuple[PacketConnection, 
         with pytest.raises(PacketRefused):
             await connection.receive()
     assert await connection.receive() == (b"good", None)
-    assert open_descriptors() == before
+    # Garbage of other tests may have been closed meanwhile.
+    assert open_descriptors() <= before
     for wrong in (b"", b"x" * (MOST_BYTES + 1)):
         with pytest.raises(ValueError, match="bytes"):
             await connection.send(wrong)

@@ -104,6 +104,25 @@ def test_mcp_servers(tmp_path: Path, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", CLIS)
+def test_calls_of_tools_may_wait(tmp_path: Path, backend: Backend) -> None:
+    """The time limit that each CLI has for a call of a tool is not under a turn's, for every MCP server."""
+    cli = CLIS[backend](context(tmp_path, backend, {"mcp_servers": SERVERS}))
+    cli.prepare_call(Choice(), None)
+    match backend:
+        case "opencode":
+            servers = json.loads((cli.home / "opencode.json").read_text())["mcp"]
+            limits = {name: server["timeout"] / 1_000 for name, server in servers.items()}
+        case "codex":
+            servers = tomllib.loads((cli.home / "config.toml").read_text())["mcp_servers"]
+            limits = {name: server["tool_timeout_sec"] for name, server in servers.items()}
+        case _:
+            servers = json.loads((cli.home / ".gemini" / "settings.json").read_text())["mcpServers"]
+            limits = {name: server["timeout"] / 1_000 for name, server in servers.items()}
+    assert set(limits) == {"hive", "clock", "web"}
+    assert min(limits.values()) >= AgentConfig().turn_timeout
+
+
+@pytest.mark.parametrize("backend", CLIS)
 def test_conversation_model_and_effort(tmp_path: Path, backend: Backend) -> None:
     """What was chosen and the conversation to go on with reach the program or its settings."""
     cli = CLIS[backend](context(tmp_path, backend, {}))

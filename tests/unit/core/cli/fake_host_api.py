@@ -36,6 +36,7 @@ from hive_core.protocol import (
     ReplyAnswer,
     SendAnswer,
     SendRequest,
+    SpawnAnswer,
     SpawnRequest,
     Usage,
     WaitQuery,
@@ -80,6 +81,7 @@ class FakeHost:
         """States through which a spawned agent goes, one for each time that it is asked about."""
         self.refusal: Refusal | None = None
         self.refused_spawn: Refusal | None = None
+        self.spawn_warnings: list[str] = []
         self.inbox: list[Message] = []
         self.unread = 0
         self.read: list[int] = []
@@ -215,7 +217,7 @@ class FakeHost:
             raise self.refused_spawn
         made = agent(body.name, state="starting" if body.start else "offline")
         self.agents.append(made)
-        return answered(made)
+        return answered(SpawnAnswer(**made.model_dump(), warnings=self.spawn_warnings))
 
     async def _agent(self, request: web.Request) -> web.Response:
         found = self._named(request)

@@ -35,6 +35,17 @@ async def test_need_not_wait(flag: str, words: str, hive: Program, daemon: FakeH
     assert [body for _, _, body in daemon.asked] == [SpawnRequest(name="alice", start=flag != "--no-start")]
 
 
+async def test_unknown_names_are_told(hive: Program, daemon: FakeHost) -> None:
+    """Each warning of the daemon is a line on stderr, escaped; the agent is created, and the exit code is 0."""
+    daemon.spawn_warnings = ["tools: no tool Bsh is known, did you mean 'Bash'?", "no model \x1b[31mx is known"]
+    ended = await hive.run("spawn", "alice", "--tool", "Bsh", "--no-wait")
+    assert (ended.code, ended.out) == (0, "alice is created\n")
+    assert ended.err.splitlines() == [
+        "hive-c0re: warning: tools: no tool Bsh is known, did you mean 'Bash'?",
+        r"hive-c0re: warning: no model \x1b[31mx is known",
+    ]
+
+
 async def test_options_are_sent(hive: Program, daemon: FakeHost) -> None:
     """Options become the agent's configuration."""
     options = ["--backend", "claude", "--model", "m1", "--prompt", "You review.", "--tool", "Read", "--tool", "Bash"]
@@ -107,6 +118,10 @@ async def test_prompt_from_a_file(hive: Program, daemon: FakeHost, tmp_path: Pat
         ({"lifecycle": "failed", "state": "offline", "exit_cause": "exit code 1"}, "failed: exit code 1"),
         ({"state": "failed", "detail": "no\x1bkey"}, r'failed: "no\x1bkey"'),
         ({"state": "needs_login", "detail": "log in with claude"}, 'needs a login: "log in with claude"'),
+        (
+            {"state": "paused", "detail": "the program codex is not installed: HIVE_CODEX is not set"},
+            'is paused: "the program codex is not installed: HIVE_CODEX is not set"',
+        ),
         ({"lifecycle": "stopped", "state": "offline"}, "was stopped before it was ready"),
         (
             {

@@ -135,7 +135,7 @@ def test_agent(found: dict[str, Any]) -> None:
     assert agent["shown"] == ["hyperhive/mcp.json", "hyperhive/recipe", "hyperhive/sftp-server"]
     assert agent["recipe"].startswith("sha256-")
     assert set(agent["servers"]["mcpServers"]) == {"clock"}
-    assert {"hello", "git"} <= set(agent["programs"])
+    assert {"hello", "git", "hive-ag3nt"} <= set(agent["programs"])
     assert "claude-code" not in agent["programs"]
 
 

@@ -165,3 +165,13 @@ async def test_streams_that_cannot_be_written(hive_home: Path, streams: str) -> 
         descriptors = [os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in range(3)]  # noqa: PTH115
         assert all(path.startswith("/dev/") for path in descriptors)
         assert await daemon.terminate() == 0
+
+
+async def test_output_that_nobody_reads(hive_home: Path) -> None:
+    """A daemon whose standard streams are pipes without a reader works, and stops with exit code 0."""
+    # The reader ends before the daemon begins.
+    broken = 'exec 3> >(:); wait $!; exec "$@" >&3 2>&3 3>&-'
+    async with running(Daemon(hive_home, wrapper=["bash", "-c", broken, "bash"])) as daemon:
+        assert (await daemon.request("POST", "/v1/messages", {"to": "nobody", "body": "x"}))[0] == 404
+        assert all(os.readlink(f"/proc/{daemon.pid}/fd/{number}").startswith("pipe:") for number in (1, 2))  # noqa: PTH115
+        assert await daemon.terminate() == 0

@@ -88,6 +88,9 @@ async def test_the_gate_goes_on_after_a_full_disk(hive_home: Path, kind: str) ->
             assert len(states) == 2 + carried_out[1] + refused, states
             assert ("bob" in await daemon.agents()) == carried_out[2]
             assert sorted(path.name for path in (state / "scratch").glob("closure-*")) == []
+            # All intakes share one, which has no pack.
+            assert len(list((state / "scratch").glob("intake-*"))) <= 1
+            assert not list((state / "scratch").glob("intake-*/pack"))
             if not carried_out[0]:
                 await daemon.ask("POST", "/v1/proposals/ada/1/approve", decision)
             assert (await settled(daemon))[1] == "deployed"

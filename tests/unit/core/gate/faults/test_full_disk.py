@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -14,8 +16,10 @@ from structlog.testing import capture_logs
 
 from hive_core.errors import HiveError
 from hive_core.gate.subject import background
+from hive_core.infra.git.quarantine import Quarantine
 from hive_core.infra.storage.disk_space import disk_full
 from hive_core.layout import Layout
+from hive_core.protocol import ProposeRequest
 from hive_core.runtimes.base import AgentSpec
 from tests.unit.core.gate.faults.crash_points import SimulatedCrash
 from tests.unit.core.gate.faults.fake_disk import FakeDisk, idle
@@ -166,6 +170,39 @@ async def test_a_deployment_without_space_is_undone(gate_hive: GateHive) -> None
         failed = await gate_hive.until("ada", proposal.number, "failed")
     assert failed.outcome.startswith("cannot write the files of a deployment: no space left on the disk")
     assert gate_hive.runtime.activated[-1] == ("ada", 0)
+    await gate_hive.check()
+
+
+SHORT_OF_SPACE = (
+    (tempfile, "mkdtemp"),
+    (Path, "mkdir"),
+    (os, "pipe2"),
+    (Quarantine, "index_command"),
+    (os, "replace"),
+)
+"""What an intake calls, in the order in which it does."""
+
+
+@pytest.mark.parametrize(("owner", "name"), SHORT_OF_SPACE, ids=[name for _, name in SHORT_OF_SPACE])
+async def test_a_proposal_without_space_leaves_no_scratch(gate_hive: GateHive, owner: object, name: str) -> None:
+    """A proposal that a full disk keeps from being taken in is refused, and its scratch directory is removed."""
+    scratch = gate_hive.layout.scratch
+    await gate_hive.built("ada")  # Makes the directory that all intakes share.
+    before = sorted(scratch.iterdir())
+    tried: list[str] = []
+
+    def without_space(*_: object, **__: object) -> None:
+        tried.append(name)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    sha = await asyncio.to_thread(gate_hive.commit, "ada", {"prompt.md": "You sing.\n"})
+    with patch.object(owner, name, without_space):
+        request = ProposeRequest(commit=sha, note="sing", agent="ada")
+        error = await refused(gate_hive.gate.config_submissions.propose(request, ADA))
+    assert (tried[0], error.code, error.status) == (name, "disk_full", 507)
+    assert sorted(scratch.iterdir()) == before
+    assert (await gate_hive.rows("ada"))[-1].number == 1
+    await gate_hive.built("ada", "You dance.")
     await gate_hive.check()
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.gate.pipeline import build
-from tests.unit.core.gate.gate_hive import GateHive
+from hive_core.protocol import AgentConfig, ProposeRequest, SpawnRequest
+from tests.unit.core.gate.gate_hive import ADA, OPERATOR, GateHive
 
 
 async def test_a_host_that_builds_nothing_fails_no_proposal(
@@ -51,3 +52,35 @@ async def test_differences_that_take_too_long_are_a_reason_to_deny(
     assert built.closure_changes == [build._NOT_COMPARED]
     assert "a reason to deny" in build._NOT_COMPARED
     await gate_hive.check()
+
+
+async def test_unknown_names_are_told_of_a_new_agent(gate_hive: GateHive) -> None:
+    """The answer of a spawn names the tools, recipients and models that nobody knows; the agent is created."""
+    config = AgentConfig(backend="claude", model="sonet", tools=["Bsh"], allowed_recipients=["nobody"])
+    request = SpawnRequest(name="cy", config=config, start=False)
+    answer = await gate_hive.gate.agent_submissions.spawn(request, OPERATOR)
+    assert answer.warnings == [
+        "tools: no tool Bsh is known, did you mean 'Bash'?",
+        "model: no model sonet is known, did you mean 'sonnet'?",
+        "allowed_recipients: there is no agent nobody now",
+    ]
+    known = SpawnRequest(name="dan", config=AgentConfig(tools=["Bash"], allowed_recipients=["cy"]), start=False)
+    assert (await gate_hive.gate.agent_submissions.spawn(known, OPERATOR)).warnings == []
+
+
+async def test_unknown_names_are_told_of_a_proposal(gate_hive: GateHive) -> None:
+    """Reviewers read the unknown names that a proposal adds, and not again those that were deployed before."""
+
+    async def told(toml: str) -> list[str]:
+        sha = await asyncio.to_thread(gate_hive.commit, "ada", {"agent.toml": toml}, on=gate_hive.main("ada"))
+        request = ProposeRequest(commit=sha, note="a tool", agent="ada")
+        number = (await gate_hive.gate.config_submissions.propose(request, ADA)).number
+        built = await gate_hive.until("ada", number, "built")
+        await gate_hive.approve("ada", number)
+        await gate_hive.until("ada", number, "deployed")
+        return [line for line in built.settings if "is known" in line or "there is no agent" in line]
+
+    bash = "tools: no tool Bsh is known, did you mean 'Bash'?"
+    assert await told('backend = "scripted"\ntools = ["Bsh"]\n') == [bash]
+    added = 'backend = "scripted"\ntools = ["Bsh"]\nallowed_recipients = ["nobody"]\n'
+    assert await told(added) == ["allowed_recipients: there is no agent nobody now"]

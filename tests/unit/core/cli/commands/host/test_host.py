@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import hive_core.doctor
 from hive_core.cli import main
+from hive_core.cli.commands.host import host
 from hive_core.doctor import Finding, Unanswered
 from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
@@ -51,6 +53,33 @@ def test_no_file(file: Path) -> None:
     result = CliRunner().invoke(main, ["check-config", str(file)])
     assert result.exit_code == 1
     assert str(file) in result.output
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`serve` with variables, in an empty place."""
+    monkeypatch.setattr(host, "import_daemon", lambda: None)  # It would turn the garbage collection off.
+    places = ["--state-dir", str(tmp_path / "s"), "--run-dir", str(tmp_path / "r")]
+
+    def run(*arguments: str, **variables: str) -> Result:
+        return CliRunner(env=variables).invoke(main, ["serve", *places, *arguments])
+
+    return run
+
+
+def test_a_variable_that_is_no_setting_is_told_at_a_start(serve: Callable[..., Result]) -> None:
+    """`serve` warns of a variable that looks like a setting and is none, and goes on."""
+    result = serve("--check", HIVE_FOO="1")
+    assert result.exit_code == 0 and result.stdout.startswith("would start with a new, empty hive")
+    assert "hive-c0re: warning: the variable 'HIVE_FOO' is no setting\n" in result.stderr
+
+
+def test_a_wrong_variable_is_refused_at_a_start(serve: Callable[..., Result], tmp_path: Path) -> None:
+    """`serve` does not start with a wrong value of a setting, and says where it stands and what it may be."""
+    result = serve(HIVE_LOG_LEVEL="x")
+    said = "setting 'log_level' from HIVE_LOG_LEVEL: it must be 'debug', 'info', 'warning' or 'error'"
+    assert (result.exit_code, result.stderr.splitlines()) == (1, [f"hive-c0re: {said}"])
+    assert not list(tmp_path.iterdir())
 
 
 WELL = Finding("git", "ok", "git is 2.39.5")

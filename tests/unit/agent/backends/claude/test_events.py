@@ -261,6 +261,22 @@ def test_login() -> None:
     assert read(instead("", "authentication_failed"), failed)[1] == NeedsLogin("Not logged in")
 
 
+@pytest.mark.parametrize(
+    ("status", "said_by_api", "words", "outcome"),
+    [
+        (402, "billing_error", "API Error: 402 More credits", Failed("billing", "API Error: 402 More credits")),
+        (403, "permission_error", "API Error: 403 Not allowed", NeedsLogin("API Error: 403 Not allowed")),
+    ],
+)
+def test_a_refusal_for_good_is_told_at_once(status: int, said_by_api: str, words: str, outcome: TurnOutcome) -> None:
+    """A 402 or 403 is told with the first retry and when the turn ends with it."""
+    retry = {"type": "system", "subtype": "api_retry", "error_status": status, "error": said_by_api, "attempt": 1}
+    [notice], _ = read(retry | {"max_retries": 10, "retry_delay_ms": 500})
+    again = f"the model's API failed: {status} {said_by_api}; retry 1 of 10 in 0.5 s"
+    assert notice == Notice("warning", again, repeat=1)
+    assert read(INIT, FAILED | {"api_error_status": status, "result": words})[1] == outcome
+
+
 def test_waiting_time() -> None:
     """How long to wait comes from the last retry, or from when a subscription's limit is lifted."""
     retry = {"type": "system", "subtype": "api_retry", "error_status": 429, "retry_delay_ms": 7_000.5, "attempt": 1}

@@ -214,6 +214,58 @@ def test_a_repeated_call_is_told_at_once(reader: OutputReader, line: str, repeat
     assert reader.verdict is None
 
 
+OPENCODE_STREAM = (
+    'timestamp=2026-11-30T20:55:58.396Z level=ERROR run=6af1298f message="stream error" providerID=anthropic '
+    'session.id=ses_1 small=false agent=build mode=primary error.error="AI_APICallError: {words}"'
+)
+OPENCODE_ERROR = (
+    '{{"type":"error","sessionID":"ses_1","error":{{"name":"APIError","data":{{"message":"{words}","statusCode":{status},'
+    '"isRetryable":false,"responseHeaders":{{"content-type":"application/json"}}}}}}}}'
+)
+CODEX_ERROR = "unexpected status {status} {reason}: {words}, url: http://127.0.0.1:1/v1/responses"
+GEMINI_RESULT = (
+    '{{"type":"result","status":"error","error":{{"type":"unknown","message":"[API Error: {{\\"error\\":{{\\"code\\":'
+    '{status},\\"message\\":\\"{words}\\",\\"status\\":\\"permission_error\\"}}}}]"}},"stats":{{}}}}'
+)
+REFUSING_LINES: list[tuple[type[OutputReader], list[str]]] = [
+    (OpencodeReader, [OPENCODE_STREAM, OPENCODE_ERROR]),
+    (
+        CodexReader,
+        [
+            f'{{{{"type":"error","message":"Reconnecting... 1/2 ({CODEX_ERROR})"}}}}',
+            f'{{{{"type":"turn.failed","error":{{{{"message":"{CODEX_ERROR}"}}}}}}}}',
+        ],
+    ),
+    (GeminiReader, [GEMINI_RESULT]),
+]
+"""What the programs write of a call that the API refuses: opencode and gemini do not repeat it."""
+
+
+@pytest.mark.parametrize(("reader", "lines"), REFUSING_LINES, ids=["opencode", "codex", "gemini"])
+@pytest.mark.parametrize(
+    ("status", "reason", "words", "judged"),
+    [
+        (402, "Payment Required", "More credits are needed", "billing"),
+        (403, "Forbidden", "Request not allowed", "NeedsLogin"),
+        (403, "Forbidden", "Key limit exceeded (total limit)", "billing"),
+    ],
+)
+def test_a_refusal_for_good_is_told_at_once(
+    reader: type[OutputReader], lines: list[str], status: int, reason: str, words: str, judged: str
+) -> None:
+    """The first 402 or 403 is told while the program repeats the call, and is the outcome of one that does not."""
+    reading = reader()
+    *told_before, last = [line.format(status=status, reason=reason, words=words) for line in lines]
+    for line in told_before:
+        [notice] = fed(reading, line, stderr=not line.startswith("{"))
+        assert isinstance(notice, Notice) and notice.repeat == 1
+        assert words in notice.text
+    fed(reading, last)
+    outcome = ended(reading)
+    assert kind(outcome) == judged
+    assert words in str(outcome)
+
+
 def test_gemini_status_of_the_last_call() -> None:
     """Gemini's result lacks the status of the failed call, which counts only until the next answer."""
     retry = "Attempt 1 failed with status 503. Retrying with backoff... _ApiError: {}"

@@ -16,8 +16,6 @@ import os
 import socket
 import stat
 import struct
-import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,9 +34,6 @@ _CONNECTIONS = 2
 """Open at one door: that of the harness, and that of the one before it, whose end is not seen yet."""
 _PACKETS = 64
 """On one connection: each of an agent's listeners once."""
-_MOST_TAKEN = 20
-_WITHIN_SECONDS = 60.0
-"""Listeners that one agent may hand over in this time; a gateway may lose a moment of its time with each bad one."""
 
 
 class NotAcceptable(Exception):
@@ -69,7 +64,6 @@ class HandedSockets:
         self._port_of = port_of
         self._received = received
         self._doors: dict[str, _Door] = {}
-        self._taken: dict[str, deque[float]] = {}
 
     def open(self, name: str) -> None:
         """Receive listeners at an agent's door, unless that is so already. Raises `cannot_listen`."""
@@ -84,7 +78,6 @@ class HandedSockets:
         if door is not None:
             door.close()
             self._door_of(name).unlink(missing_ok=True)
-        self._taken.pop(name, None)
 
     def close(self) -> None:
         """Close every door."""
@@ -100,7 +93,6 @@ class HandedSockets:
             port = self._port_of(name, purpose)
             if port is None:
                 raise NotAcceptable("a listener for nothing that the agent has")
-            self._check_rate(name)
             listener = checked_listener(descriptor, port)
         except ValidationError:
             os.close(descriptor)
@@ -109,14 +101,6 @@ class HandedSockets:
             os.close(descriptor)
             raise
         self._received(name, purpose, listener)
-
-    def _check_rate(self, name: str) -> None:
-        now, taken = time.monotonic(), self._taken.setdefault(name, deque())
-        while taken and taken[0] < now - _WITHIN_SECONDS:
-            taken.popleft()
-        if len(taken) >= _MOST_TAKEN:
-            raise NotAcceptable(f"more than {_MOST_TAKEN} listeners within {_WITHIN_SECONDS:g} s")
-        taken.append(now)
 
 
 class _Door:

@@ -16,7 +16,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from hive_agent.client.handed import keep_handing_over
-from hive_core.outside import handed_sockets
 from hive_core.outside.handed_sockets import HandedSockets, NotAcceptable, checked_listener
 from tests.unit.core.runtimes.local.local_hive import why_no_bubblewrap
 
@@ -171,16 +170,6 @@ async def test_what_else_comes_through_a_door_is_refused(doors: Doors) -> None:
         assert await asyncio.to_thread(_ended, crowd[0])
         for each in crowd:
             each.close()
-
-
-async def test_an_agent_that_hands_over_without_end_is_not_listened_to(doors: Doors) -> None:
-    """Beyond some listeners in a minute further ones of the same agent are refused."""
-    with made_in_a_sealed_network(LISTENER) as descriptor:
-        for _ in range(handed_sockets._MOST_TAKEN):
-            doors.sockets.take("ann", b'{"purpose": "proxy"}', os.dup(descriptor))
-            (await doors.next())[2].close()
-        with pytest.raises(NotAcceptable, match="within"):
-            doors.sockets.take("ann", b'{"purpose": "proxy"}', os.dup(descriptor))
 
 
 def _ended(caller: socket.socket) -> bool:

@@ -24,6 +24,8 @@ _ENCRYPTED_HELLO = frozenset({0xFE0D, *range(0xFE08, 0xFE0D), 0xFFCE})
 _RETRY_RANDOM = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """The random of a HelloRetryRequest (RFC 8446, section 4.1.3)."""
 _MAX_RECORD = 16_384
+_MAX_RECORDS = 512
+"""Records of a ClientHello, which is read anew with each of its pieces: programs send one, or a few."""
 
 
 class NotTLS(ValueError):
@@ -45,7 +47,7 @@ def read_client_hello(data: bytes | bytearray) -> ClientHello | None:
     """Return the ClientHello that `data` begins with, None if it is not complete. Raises NotTLS."""
     message = bytearray()
     at = 0
-    while True:
+    for _ in range(_MAX_RECORDS):
         head = data[at : at + 5]
         if head[:1] not in (b"", b"\x16") or head[1:2] not in (b"", b"\x03"):
             raise NotTLS("the connection does not begin with TLS")
@@ -69,6 +71,8 @@ def read_client_hello(data: bytes | bytearray) -> ClientHello | None:
         at += 5 + length
         if at >= len(data):
             break
+    else:
+        raise NotTLS("the ClientHello is spread over too many records")
     if len(data) >= MAX_HELLO:
         raise NotTLS("the ClientHello is too long")
     return None

@@ -8,16 +8,24 @@ hide behind its end.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import h11
+import h11._readers
 
 from hive_core.services.egress.checks.heads import Head
 
+# An empty value between two runs of white space takes h11 quadratic time if something wrong follows: seconds for the
+# head of one response, or for trailers. So white space before a value is not given back.
+h11._readers.header_field_re = re.compile(h11._readers.header_field_re.pattern.replace(rb":[ \t]*(", rb":[ \t]*+(", 1))
+
 _PIECE = 64 * 1024
+_AT_ONCE = 16
+"""Events of a connection before others have their turn: one piece can hold 10,000 chunks."""
 _MAX_RESPONSE_HEAD = 64 * 1024
 _HOP_BY_HOP = frozenset(
     {
@@ -48,6 +56,7 @@ class Exchange:
         self._count_received = count_received
         self._to_client = h11.Connection(h11.SERVER)
         self._to_server = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_RESPONSE_HEAD)
+        self._events = 0
         self.last_byte = self._loop.time()
         self.has_response = False
         """True if a part of the response was passed on."""
@@ -81,6 +90,7 @@ class Exchange:
     async def _upload(self) -> None:
         """Pass the body of the request on."""
         while True:
+            await self._give_way()
             event = self._to_client.next_event()
             if event is h11.NEED_DATA:
                 data = await self._loop.sock_recv(self._client, _PIECE)
@@ -100,6 +110,7 @@ class Exchange:
     async def _download(self, upload: asyncio.Future[Any]) -> None:
         """Pass the response on, while the upload goes on beside it."""
         while True:
+            await self._give_way()
             event = self._next_of_server()
             if event is h11.NEED_DATA:
                 await self._receive_from_server(upload)
@@ -113,6 +124,12 @@ class Exchange:
                 return
             elif type(event) is not h11.InformationalResponse:
                 raise BadResponse("the server has hung up without a response")
+
+    async def _give_way(self) -> None:
+        """Count an event, and let other connections have their turn after some."""
+        self._events += 1
+        if self._events % _AT_ONCE == 0:
+            await asyncio.sleep(0)
 
     def _next_of_server(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:

@@ -120,6 +120,14 @@ def test_a_hello_without_an_end_is_refused() -> None:
         read_client_hello(data[:MAX_HELLO])
 
 
+def test_a_hello_in_very_many_records_is_refused() -> None:
+    """Nobody makes the proxy read thousands of records again with each further byte."""
+    message = b"\x01" + (MAX_HELLO - 4).to_bytes(3, "big") + bytes(MAX_HELLO)
+    assert read_client_hello(records(message[:512], 1)) is None
+    with pytest.raises(NotTLS, match="too many records"):
+        read_client_hello(records(message[:513], 1))
+
+
 def test_a_second_hello_is_recognised() -> None:
     """A server that asks for another group sends a request that is told apart from its usual answer."""
     client = ssl.create_default_context()

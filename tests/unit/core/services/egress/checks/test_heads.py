@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -35,6 +37,17 @@ def test_ambiguous_requests_are_refused(data: bytes) -> None:
     with pytest.raises(BadHead) as refused:
         read(data)
     assert str(refused.value).isprintable() and 400 <= refused.value.status < 600
+
+
+@pytest.mark.parametrize("filling", [b" ", b"\t", b"x ", b","])
+@pytest.mark.parametrize("field", [b"X-A", b"Host", b"Connection", b"Content-Length"])
+def test_the_longest_head_is_read_in_no_time(field: bytes, filling: bytes) -> None:
+    """A head whose last character decides that it is refused keeps the proxy from its work for a moment only."""
+    data = _GET + field + b":" + filling * (16_000 // len(filling)) + b"\x00\r\n\r\n"
+    began = time.process_time()
+    with pytest.raises(BadHead):
+        read(data)
+    assert time.process_time() - began < 0.2
 
 
 @pytest.mark.parametrize("host", ADDRESSES)

@@ -76,11 +76,16 @@ async def keep_handing_over(door: Path, listeners: Mapping[str, socket.socket]) 
 
 
 async def _hand_over(door: Path, listeners: Mapping[str, socket.socket]) -> None:
-    """Hand the listeners over, and wait for the end of the connection. Raises OSError without a daemon."""
+    """Hand the listeners over, and wait for the end of the connection. Raises OSError without a daemon.
+
+    A daemon that hangs up may have lost one: somebody in the agent has shut it down.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.setblocking(False)
         connection.connect(str(door))
         for purpose, listener in listeners.items():
+            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listener.listen(_BACKLOG)
             # They are few and small: the buffer of the connection takes them all.
             socket.send_fds(connection, [json.dumps({"purpose": purpose}).encode()], [listener.fileno()])
         await readable(connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -18,6 +19,8 @@ MOST_BYTES = 64 * 1024
 _DESCRIPTOR = array.array("i").itemsize
 _ROOM_FOR_DESCRIPTORS = 8
 """More than one is refused; with room for some, the kernel hands them over, and they are closed here."""
+
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF)
 
 
 class PacketRefused(Exception):
@@ -49,7 +52,8 @@ class PacketConnection:
     async def send(self, data: bytes, descriptor: int | None = None) -> None:
         """Send a packet of 1 to `MOST_BYTES` bytes, and wait while the other end has not read enough.
 
-        The descriptor stays open here. Raises ValueError for another size, ConnectionError if the other end is gone.
+        The descriptor stays open here. Raises ValueError for another size, ConnectionError if the other end is gone,
+        and OSError if the kernel has no room, for example for one more descriptor on its way (ETOOMANYREFS, unix(7)).
         """
         if not 0 < len(data) <= MOST_BYTES:
             raise ValueError(f"a packet has 1 to {MOST_BYTES} bytes, not {len(data)}")
@@ -63,6 +67,8 @@ class PacketConnection:
                     loop = asyncio.get_running_loop()
                     await self._until(loop.add_writer, loop.remove_writer)
                 except OSError as error:
+                    if error.errno not in _GONE:
+                        raise
                     raise ConnectionResetError(f"the other end is gone: {os.strerror(error.errno or 0)}") from None
 
     def close(self) -> None:

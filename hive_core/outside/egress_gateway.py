@@ -17,6 +17,7 @@ from hive_core.protocol.network.packets import (
     EndConnectionsPacket,
     FromEgress,
     GonePacket,
+    ListenerLostPacket,
     ListenerPacket,
     SyncedPacket,
 )
@@ -108,7 +109,10 @@ class EgressGateway:
         self._link.give(name, purpose, _packet(ListenerPacket(name=name, purpose=purpose)), listener)
 
     async def _hear(self, packet: bytes) -> None:
-        await self._policies.heard(FROM_EGRESS.validate_json(packet))
+        heard = FROM_EGRESS.validate_json(packet)
+        if isinstance(heard, ListenerLostPacket):
+            self._sockets.hang_up(heard.name)
+        await self._policies.heard(heard)
 
 
 def _port_of(_name: str, purpose: str) -> int | None:

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import structlog
 
+from hive_core.infra.concurrency.closing import close_apart
 from hive_core.infra.packets import PacketConnection, PacketRefused
 from hive_core.infra.unix_sockets import bind
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 4
+_AGAIN_SECONDS = 1.0
 _DESCRIPTION = "description"
 _END = "end of connections"
 _GONE = "gone"
@@ -90,7 +92,7 @@ class GatewayLink:
         """Give a listener of an agent that was described, instead of the last one for its purpose; takes it over."""
         listeners = self._agents[name].listeners
         if purpose in listeners:
-            listeners[purpose][1].close()
+            close_apart(listeners[purpose][1].detach())
         listeners[purpose] = packet, listener
         self._tell(name, f"listener {purpose}", packet, listener)
 
@@ -106,7 +108,7 @@ class GatewayLink:
         for key in [key for key in self._waiting if key[0] == name]:
             del self._waiting[key]
         for _, listener in agent.listeners.values():
-            listener.close()
+            close_apart(listener.detach())
         self._tell(name, _GONE, packet)
 
     def tell_first(self, packets: Sequence[bytes]) -> None:
@@ -128,7 +130,12 @@ class GatewayLink:
         serving: asyncio.Task[None] | None = None
         try:
             while True:
-                connection, _ = await loop.sock_accept(self._listener)
+                try:
+                    connection, _ = await loop.sock_accept(self._listener)
+                except OSError as error:  # There is no descriptor left.
+                    log.error("a gateway cannot be accepted now", why=str(error))
+                    await asyncio.sleep(_AGAIN_SECONDS)
+                    continue
                 if serving is not None:
                     # The last gateway was killed, or is about to end: the new one was started in its place.
                     serving.cancel()
@@ -180,7 +187,8 @@ class GatewayLink:
             self._has_waiting.set()
 
     async def _send(self, connection: PacketConnection) -> None:
-        with suppress(ConnectionError):  # `_serve` sees it, too.
+        """Send what waits. Whatever ends this ends the connection: a gateway that is told no more must not go on."""
+        try:
             while True:
                 await self._has_waiting.wait()
                 while self._waiting:
@@ -189,8 +197,36 @@ class GatewayLink:
                     if listener is None:
                         await connection.send(packet)
                     else:
-                        # While this waits, the listener may be closed, and its number be that of something else.
-                        with listener.dup() as kept:
-                            await connection.send(packet, kept.fileno())
+                        await self._send_listener(connection, key, packet, listener)
                     self.is_connected = self.is_connected or key == ("", "synced")
                 self._has_waiting.clear()
+        except ConnectionError:
+            pass
+        except (OSError, ValueError) as error:
+            log.error("a gateway cannot be told of changes, its connection is ended", why=str(error))
+        finally:
+            connection.close()
+
+    async def _send_listener(
+        self, connection: PacketConnection, key: tuple[str, str], packet: bytes, listener: socket.socket
+    ) -> None:
+        """Send a listener; where the kernel has no room for it now, others go on, and it is tried again."""
+        kept = -1
+        try:
+            # While this waits, the listener may be closed, and its number be that of something else.
+            kept = os.dup(listener.fileno())
+            await connection.send(packet, kept)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            log.warning("a listener cannot be given to a gateway now", agent=key[0], why=str(error))
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._send_again, connection, key, packet, listener)
+        finally:
+            if kept >= 0:
+                close_apart(kept)
+
+    def _send_again(
+        self, connection: PacketConnection, key: tuple[str, str], packet: bytes, listener: socket.socket
+    ) -> None:
+        if self._connection is connection and listener.fileno() >= 0 and key not in self._waiting:
+            self._tell(*key, packet, listener)

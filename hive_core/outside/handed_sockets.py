@@ -6,38 +6,27 @@ directory that the daemon has made. A gateway then accepts connections on them f
 agent they are from.
 
 An agent may send anything here, and keeps a duplicate of what it sends. So a descriptor is checked before anybody uses
-it, and gateways accept connections as `hive_core.infra.foreign_listener` does.
+it, and closed where nothing waits for that (`hive_core.infra.concurrency.closing`).
 """
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import os
 import socket
-import stat
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import structlog
 from pydantic import BaseModel, ValidationError
 
-from hive_core.infra.packets import PacketConnection, PacketRefused
 from hive_core.infra.unix_sockets import bind
-
-log = structlog.get_logger(__name__)
+from hive_core.outside.handover_door import HandoverDoor, NotAcceptable
 
 LOOPBACK = "127.0.0.1"
 _SO_NETNS_COOKIE = 71
 """The number of a socket's network namespace, which is never used again (socket(7), Linux 5.14)."""
-_CONNECTIONS = 2
-"""Open at one door: that of the harness, and that of the one before it, whose end is not seen yet."""
-_PACKETS = 64
-"""On one connection: each of an agent's listeners once."""
-
-
-class NotAcceptable(Exception):
-    """A descriptor that is not the listener that it should be; the text says why."""
 
 
 class Handover(BaseModel, extra="forbid"):
@@ -57,20 +46,20 @@ class HandedSockets:
     ) -> None:
         """`door_of` returns the path of an agent's door.
 
-        `port_of` returns the port on which a listener of an agent has to listen for a purpose, None if it has none.
+        `port_of` returns the port on which a listener of an agent has to listen for a purpose, None if it has none; it
+        is called on the thread of a door.
         `received` is called with an agent, a purpose and its checked listener, which it has to close.
         """
         self._door_of = door_of
         self._port_of = port_of
         self._received = received
-        self._doors: dict[str, _Door] = {}
+        self._doors: dict[str, HandoverDoor] = {}
 
     def open(self, name: str) -> None:
         """Receive listeners at an agent's door, unless that is so already. Raises `cannot_listen`."""
         if name not in self._doors:
             server = bind(self._door_of(name), 0o600, None, socket.SOCK_SEQPACKET)
-            server.listen(_CONNECTIONS)
-            self._doors[name] = _Door(self, name, server)
+            self._doors[name] = HandoverDoor(name, server, partial(self._check, name), self._received)
 
     def release(self, name: str) -> None:
         """Close the door of an agent that is gone, or has the host's network."""
@@ -84,70 +73,21 @@ class HandedSockets:
         for name in list(self._doors):
             self.release(name)
 
-    def take(self, name: str, packet: bytes, descriptor: int | None) -> None:
-        """Check what came at an agent's door, and pass it on. Raises NotAcceptable; the descriptor is used up."""
-        if descriptor is None:
-            raise NotAcceptable("a packet without a descriptor")
+    def hang_up(self, name: str) -> None:
+        """Have the harness of an agent hand its listeners over anew."""
+        if name in self._doors:
+            self._doors[name].hang_up()
+
+    def _check(self, name: str, packet: bytes, descriptor: int) -> tuple[str, socket.socket]:
+        """Return the purpose of a listener, and the listener; runs on a door's thread. Raises NotAcceptable."""
         try:
             purpose = Handover.model_validate_json(packet).purpose
-            port = self._port_of(name, purpose)
-            if port is None:
-                raise NotAcceptable("a listener for nothing that the agent has")
-            listener = checked_listener(descriptor, port)
         except ValidationError:
-            os.close(descriptor)
             raise NotAcceptable("a packet that is no handover") from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._received(name, purpose, listener)
-
-
-class _Door:
-    """One agent's door, and the connections at it."""
-
-    def __init__(self, sockets: HandedSockets, name: str, server: socket.socket) -> None:
-        self._sockets = sockets
-        self._name = name
-        self._server = server
-        self._callers: list[tuple[PacketConnection, asyncio.Task[None]]] = []
-        asyncio.get_running_loop().add_reader(server, self._accept)
-
-    def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._server)
-        self._server.close()
-        for connection, task in self._callers:
-            task.cancel()
-            connection.close()
-        self._callers.clear()
-
-    def _accept(self) -> None:
-        try:
-            caller, _ = self._server.accept()
-        except OSError:  # The caller has hung up, or there is no descriptor left.
-            return
-        while len(self._callers) >= _CONNECTIONS:
-            connection, task = self._callers.pop(0)
-            task.cancel()
-            connection.close()
-        connection = PacketConnection(caller)
-        self._callers.append((connection, asyncio.create_task(self._serve(connection))))
-
-    async def _serve(self, connection: PacketConnection) -> None:
-        """Receive listeners; the connection then stays open, so that its end tells the harness of the daemon's."""
-        refused = False
-        try:
-            for _ in range(_PACKETS):
-                try:
-                    self._sockets.take(self._name, *await connection.receive())
-                except (NotAcceptable, PacketRefused) as error:
-                    if not refused:  # Once, so that an agent cannot fill the log.
-                        log.warning("what an agent handed over is refused", agent=self._name, why=str(error))
-                        refused = True
-        except ConnectionError:
-            pass
-        self._callers = [each for each in self._callers if each[0] is not connection]
-        connection.close()
+        port = self._port_of(name, purpose)
+        if port is None:
+            raise NotAcceptable("a listener for nothing that the agent has")
+        return purpose, checked_listener(descriptor, port)
 
 
 def checked_listener(descriptor: int, port: int) -> socket.socket:
@@ -155,11 +95,11 @@ def checked_listener(descriptor: int, port: int) -> socket.socket:
 
     Raises NotAcceptable for anything else, and leaves the descriptor open then.
     """
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        raise NotAcceptable("a descriptor that is no socket")
     try:
         given = socket.socket(fileno=descriptor)
     except OSError as error:
+        if error.errno == errno.ENOTSOCK:
+            raise NotAcceptable("a descriptor that is no socket") from None
         raise NotAcceptable(f"a socket that cannot be examined: {os.strerror(error.errno or 0)}") from None
     try:
         _check(given, port)

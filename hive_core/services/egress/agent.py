@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LOOKUPS = 4
 """Look-ups of names for one agent at a time: slow names of one agent delay no other."""
 _DAY_SECONDS = 86_400
+_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 60.0, 3_600.0
 
 
 class EgressAgent:
@@ -30,11 +31,19 @@ class EgressAgent:
         self.accepted = 0
         self.sent_total = 0
         self.received_total = 0
+        self.rests_until = 0.0
+        """The time of the event loop until which nothing is accepted from the agent."""
+        self._rest_seconds = _FIRST_REST_SECONDS
         self._sent = 0
         self._received = 0
         self._reported: tuple[int, int, int] = (0, 0, 0)
         self._day = 0
         self._today = 0
+
+    def rest(self, now: float) -> None:
+        """Accept nothing for a time: the agent has made an accept block, for which all others had to wait."""
+        self.rests_until = now + self._rest_seconds
+        self._rest_seconds = min(2 * self._rest_seconds, _LONGEST_REST_SECONDS)
 
     def set_policy(self, policy: EgressPolicy, bytes_today: int) -> None:
         """Decide by another policy from now on. The larger count of the day's bytes holds."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import structlog
 from pydantic import ValidationError
 
+from hive_core.infra.concurrency.closing import close_apart
 from hive_core.infra.packets import PacketConnection, PacketRefused, connect
 from hive_core.protocol.network.packets import (
     TO_EGRESS,
@@ -100,7 +100,7 @@ class EgressLink:
             if isinstance(packet, ListenerPacket) and packet.purpose == PURPOSE:
                 self.proxy.set_listener(packet.name, descriptor)
                 return
-            os.close(descriptor)
+            close_apart(descriptor)
         if packet is not None:
             self._apply(packet)
 
@@ -122,8 +122,8 @@ class EgressLink:
                 log.warning("a listener came without its descriptor", agent=name)
 
     async def _report(self, connection: PacketConnection) -> None:
-        """Tell what has happened since the last report, at most once in a second."""
-        with suppress(ConnectionError):
+        """Tell what has happened since the last report, at most once in a second; the connection ends with this."""
+        with suppress(OSError), closing(connection):
             while True:
                 await asyncio.sleep(_REPORT_SECONDS)
                 packets: list[FromEgress] = [*self.proxy.refusals.take()]

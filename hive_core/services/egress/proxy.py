@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Callable
 
 import structlog
 
+from hive_core.infra.concurrency.closing import close_apart
 from hive_core.protocol.network.packets import ListenerLostPacket
 from hive_core.protocol.network.policy import EgressPolicy
 from hive_core.services.egress.agent import EgressAgent
@@ -67,7 +67,7 @@ class Proxy:
         """Accept connections on the listener of an agent, and no more on an earlier one."""
         agent = self.agents.get(name)
         if agent is None:
-            os.close(descriptor)
+            close_apart(descriptor)
             self._tell_lost(name, "the agent is unknown")
             return
         try:

@@ -2,7 +2,8 @@
 
 What it does to its duplicate reaches this process: it can shut the listener down, make it block again, and set options
 that accepted connections inherit. An accept that blocks would stop the whole proxy, so a watcher ends it by shutting
-the listener down, and the agent has lost its own listener.
+the listener down. The agent has lost its own listener then, and nothing is accepted from it for a time: it could hand
+one such listener after another over.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import suppress
 
 import structlog
 
+from hive_core.infra.concurrency.closing import close_apart
 from hive_core.services.egress.agent import EgressAgent
 
 log = structlog.get_logger(__name__)
@@ -48,7 +50,7 @@ def check_listener(descriptor: int) -> socket.socket:
     try:
         listener = socket.socket(fileno=descriptor)
     except OSError:
-        os.close(descriptor)
+        close_apart(descriptor)
         raise BadListener("it is not a socket") from None
     try:
         if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
@@ -63,9 +65,13 @@ def check_listener(descriptor: int) -> socket.socket:
         # The kernel hands a connection over when its request is there, which saves this process from waiting for it.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
     except (BadListener, OSError) as why:
-        listener.close()
+        close_apart(listener.detach())
         raise why if isinstance(why, BadListener) else BadListener(str(why)) from None
     return listener
+
+
+class AcceptBlocked(Exception):
+    """The news that an accept has blocked, and was ended."""
 
 
 class AcceptWatcher:
@@ -74,17 +80,22 @@ class AcceptWatcher:
     def __init__(self) -> None:
         self._current: tuple[socket.socket, int] | None = None
         self._number = 0
+        self._ended = 0
         self._begun = threading.Event()
         threading.Thread(target=self._watch, name="accept watcher", daemon=True).start()
 
     def accept(self, listener: socket.socket) -> socket.socket:
-        """Accept a connection. Raises OSError; BlockingIOError if there is none."""
+        """Accept a connection. Raises OSError, BlockingIOError if there is none, and AcceptBlocked."""
         self._number += 1
         self._current = (listener, self._number)
         if not self._begun.is_set():
             self._begun.set()
         try:
             return listener.accept()[0]
+        except OSError:
+            if self._ended == self._number:
+                raise AcceptBlocked from None
+            raise
         finally:
             self._current = None
 
@@ -99,6 +110,7 @@ class AcceptWatcher:
             self._begun.set()
             if after is before:
                 log.warning("an accept blocked, its listener is shut down")
+                self._ended = after[1]
                 with suppress(OSError):
                     after[0].shutdown(socket.SHUT_RDWR)
 
@@ -133,6 +145,7 @@ class AgentListener:
     def replace(self) -> None:
         """Accept what waits already, and then no more: another listener takes its place."""
         if self._listener.fileno() >= 0:
+            self._listener.setblocking(False)
             self._accept()
         self.close()
 
@@ -142,7 +155,7 @@ class AgentListener:
             self._resumption.cancel()
         if self._listener.fileno() >= 0:
             self._loop.remove_reader(self._listener)
-            self._listener.close()
+            close_apart(self._listener.detach())
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
@@ -156,6 +169,11 @@ class AgentListener:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.setblocking(False)
             except (BlockingIOError, ConnectionAbortedError):
+                return
+            except AcceptBlocked:
+                self._agent.rest(self._loop.time())
+                self.close()
+                self._lost("an accept blocked")
                 return
             except OSError as error:
                 if error.errno in _PASSING:
@@ -174,6 +192,8 @@ class AgentListener:
         self._allowance = min(self._rate * _BURST_SECONDS, self._allowance + (now - self._counted) * self._rate)
         self._counted = now
         most = self._agent.decider.limits.connections + _OVERFULL
+        if now < self._agent.rests_until:
+            return False
         return self._allowance >= 1 and len(self._agent.connections) < most
 
     def _pause(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hive_core.infra.packets import PacketConnection, connect
+from hive_core.infra.packets import MOST_BYTES, PacketConnection, connect
 from hive_core.outside.gateway_link import GatewayLink
 
 
@@ -93,6 +94,41 @@ async def test_a_slow_gateway_is_told_the_latest_only(daemon: Daemon) -> None:
         await asyncio.sleep(0)
     daemon.link.describe("ann", b"last")
     assert len(await told(gateway, b"last")) < 50
+    gateway.close()
+
+
+async def test_what_cannot_be_told_ends_the_connection(daemon: Daemon) -> None:
+    """A gateway that cannot be told of a change does not go on with what it knew: its connection ends."""
+    gateway = connect(daemon.path)
+    await told(gateway, b"synced")
+    daemon.link.describe("ann", bytes(MOST_BYTES + 1))
+    with pytest.raises(ConnectionError):
+        await asyncio.wait_for(gateway.receive(), 20)
+    gateway.close()
+
+
+async def test_a_listener_that_cannot_be_given_keeps_nothing_back(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel takes no descriptor, as agents may have used up what is allowed, the rest is told meanwhile."""
+    send = PacketConnection.send
+    failed: list[bytes] = []
+
+    async def fail_once(connection: PacketConnection, data: bytes, descriptor: int | None = None) -> None:
+        if descriptor is not None and not failed:
+            failed.append(data)
+            raise OSError(errno.ETOOMANYREFS, "too many references")
+        await send(connection, data, descriptor)
+
+    monkeypatch.setattr(PacketConnection, "send", fail_once)
+    monkeypatch.setattr("hive_core.outside.gateway_link._AGAIN_SECONDS", 0.01)
+    listener = socket.create_server(("127.0.0.1", 0))
+    inode = os.fstat(listener.fileno()).st_ino
+    daemon.link.describe("ann", b"ann")
+    daemon.link.give("ann", "proxy", b"listener", listener)
+    gateway = connect(daemon.path)
+    assert await told(gateway, b"synced") == [b"ann", b"synced"]
+    assert await told(gateway, b"listener %d" % inode) == [b"listener %d" % inode]
     gateway.close()
 
 

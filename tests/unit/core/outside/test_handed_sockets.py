@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from hive_agent.client.handed import keep_handing_over
-from hive_core.outside.handed_sockets import HandedSockets, NotAcceptable, checked_listener
+from hive_core.outside.handed_sockets import HandedSockets, checked_listener
+from hive_core.outside.handover_door import NotAcceptable
 from tests.unit.core.runtimes.local.local_hive import why_no_bubblewrap
 
 PORT = 3128
@@ -25,10 +27,12 @@ pytestmark = pytest.mark.skipif(bool(why_no_bubblewrap()), reason=why_no_bubblew
 SEALED = """
 import socket, sys
 code, descriptor = sys.argv[1], int(sys.argv[2])
+select_writable = lambda made: bool(__import__("select").select([], [made], [], 0.1)[1])
 made = eval(code)
 made = made if isinstance(made, tuple) else (made,)
 with socket.socket(fileno=descriptor) as outside:
     socket.send_fds(outside, [b"x"], [made[0].fileno()])
+    made[0].close()
     outside.recv(1)
 """
 LISTENER = "socket.create_server(('127.0.0.1', 3128))"
@@ -139,7 +143,7 @@ async def test_listeners_are_handed_to_each_daemon(doors: Doors) -> None:
 
 
 async def test_what_else_comes_through_a_door_is_refused(doors: Doors) -> None:
-    """Junk at a door leaves nothing open, is logged once for each connection, and the next listener is taken."""
+    """Junk at a door leaves nothing open, is logged once, and the next listener is taken."""
 
     def connected() -> socket.socket:
         caller = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -170,6 +174,44 @@ async def test_what_else_comes_through_a_door_is_refused(doors: Doors) -> None:
         assert await asyncio.to_thread(_ended, crowd[0])
         for each in crowd:
             each.close()
+
+
+LINGERING = (
+    "(lambda s: (c := socket.create_connection(('127.0.0.1', 3128)), c.setblocking(False),"
+    " c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, __import__('struct').pack('ii', 1, 20)),"
+    " [0 for _ in iter(lambda: select_writable(c) and c.send(b'x' * 65536), False)], c, s)[4:])"
+    f"({LISTENER})"
+)
+
+
+async def test_descriptors_whose_end_takes_long_stop_nobody(doors: Doors) -> None:
+    """A connection that would linger when it is closed keeps the daemon from nothing, received or not."""
+    with made_in_a_sealed_network(LINGERING) as descriptor:
+        caller = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with caller:
+            caller.connect(str(doors.path))
+            for _ in range(2):
+                socket.send_fds(caller, [b'{"purpose": "proxy"}'], [descriptor])
+            os.dup2(0, descriptor)  # The door has the last duplicates now.
+            longest, before = 0.0, time.monotonic()
+            with capture_logs() as logs:
+                while not logs:
+                    await asyncio.sleep(0.01)
+                    longest, before = max(longest, time.monotonic() - before), time.monotonic()
+            doors.sockets.close()
+            await asyncio.sleep(0)
+            assert max(longest, time.monotonic() - before) < 2
+
+
+async def test_a_harness_hands_over_anew_what_was_lost(doors: Doors) -> None:
+    """A listener that somebody in the agent has shut down listens again when the daemon hangs up."""
+    with made_in_a_sealed_network(LISTENER) as descriptor, socket.socket(fileno=os.dup(descriptor)) as listener:
+        handing = asyncio.create_task(keep_handing_over(doors.path, {"proxy": listener}))
+        (await doors.next())[2].close()
+        listener.shutdown(socket.SHUT_RDWR)
+        doors.sockets.hang_up("ann")
+        (await doors.next())[2].close()
+        handing.cancel()
 
 
 def _ended(caller: socket.socket) -> bool:

@@ -30,11 +30,11 @@ _WIDE = {ord(digit): 0xFF10 + int(digit) for digit in "0123456789"} | {ord("."):
 _RULES = st.builds(Rule, _HOSTS, st.booleans(), st.none() | _PORTS)
 
 
-def model(rules: list[Rule], host: str, port: int) -> bool:
+def model(rules: list[Rule], host: str, port: int, *, denies: bool = False) -> bool:
     """Return what the documentation says, rule by rule."""
     for rule in rules:
         named = host.endswith("." + rule.host) if rule.below else host == rule.host
-        if named and (port == rule.port if rule.port else port in DEFAULT_PORTS):
+        if named and (port == rule.port if rule.port else denies or port in DEFAULT_PORTS):
             return True
     return False
 
@@ -45,6 +45,8 @@ def test_a_set_of_rules_decides_as_its_rules_do(rules: list[Rule], host: str, po
     found = RuleSet(rules).find(host, port)
     assert (found is not None) == model(rules, host, port)
     assert found is None or (found in rules and model([found], host, port))
+    denied = RuleSet(rules, every_port=True).find(host, port)
+    assert (denied is not None) == model(rules, host, port, denies=True)
 
 
 @given(_RULES)

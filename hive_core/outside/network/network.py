@@ -24,7 +24,7 @@ from hive_core.outside.network.reports.traffic import TrafficCounts
 from hive_core.outside.network.requests import HostDecider, HostRequests, not_needed
 from hive_core.outside.network.rule_book import RuleBook, RuleChange
 from hive_core.outside.network.rule_changes import RuleChanges
-from hive_core.outside.network.rules import is_covered, make_policy, read_entry
+from hive_core.outside.network.rules import is_covered, is_denied, make_policy, read_entry
 from hive_core.outside.network.views import NetworkViews
 from hive_core.protocol import (
     AgentNetwork,
@@ -227,10 +227,10 @@ class Network:
         record, entry = self._agents.record(by.name), read_entry(request.host)
         if not record.sealed:
             raise not_needed(record.name, entry, sealed=False)
-        if is_covered(entry, self._settings.deny):
+        if is_denied(entry, self._settings.deny):
             raise texts.denied_by_settings(entry)
         policy = self.policy(record.name)
-        if is_covered(entry, policy.allow) and not is_covered(entry, policy.deny):
+        if is_covered(entry, policy.allow) and not is_denied(entry, policy.deny):
             raise not_needed(record.name, entry, sealed=True)
         made = await self.requests.ask(entry, request, by)
         self._wakeups.wake(record.name)

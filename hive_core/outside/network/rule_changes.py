@@ -12,7 +12,7 @@ from hive_core.infra.database.database import Database
 from hive_core.messaging.question_store import check_exists
 from hive_core.outside.network import texts
 from hive_core.outside.network.rule_book import RuleBook, RuleChange, end_rules, replace_rule
-from hive_core.outside.network.rules import has_room, is_covered, read_entry
+from hive_core.outside.network.rules import has_room, is_denied, read_entry
 from hive_core.outside.network.store import RuleRow
 from hive_core.protocol import MakeRule, RemoveRule
 from hive_core.protocol.names import EVERYONE
@@ -80,11 +80,11 @@ class RuleChanges:
 
     def check_effective(self, agent: str, entry: str) -> None:
         """Raise `host_denied` for a host that the settings, or another rule, deny whatever allows it."""
-        if is_covered(entry, self._settings.deny):
+        if is_denied(entry, self._settings.deny):
             raise texts.denied_by_settings(entry)
         for rule in self._book.of(agent):
             is_replaced = (rule.agent, rule.entry) == (agent, entry)
-            if rule.effect == "deny" and not is_replaced and is_covered(entry, [rule.entry]):
+            if rule.effect == "deny" and not is_replaced and is_denied(entry, [rule.entry]):
                 raise texts.denied_by_rule(entry, rule)
 
     async def _end(

@@ -13,7 +13,15 @@ from hive_core.protocol import AgentConfig
 from hive_core.protocol.names import EVERYONE
 from hive_core.protocol.network.entries import is_usable, read_host
 from hive_core.protocol.network.policy import EgressLimits, EgressPolicy
-from hive_core.protocol.network.rules import DEFAULT_PORTS, BadRule, Rule, compile_entries, parse_entry
+from hive_core.protocol.network.rules import (
+    DEFAULT_PORTS,
+    BadRule,
+    Rule,
+    RuleSet,
+    compile_denied,
+    compile_entries,
+    parse_entry,
+)
 from hive_core.protocol.network.settings import Egress
 
 MAX_RULES = 50
@@ -65,8 +73,19 @@ def applies_to(rule: RuleRow, agent: str) -> bool:
 
 
 def is_covered(entry: str, entries: Iterable[str]) -> bool:
-    """Return True if `entries`, as far as they are usable, cover every host and port of `entry`. Raises BadRule."""
-    covering = compile_entries(filter(is_usable, entries))
+    """Return True if allowed `entries`, as far as they are usable, cover every host and port of `entry`.
+
+    Raises BadRule.
+    """
+    return _covers(compile_entries(filter(is_usable, entries)), entry)
+
+
+def is_denied(entry: str, entries: Iterable[str]) -> bool:
+    """Return True if denied `entries`, as far as they are usable, cover all that `entry` does. Raises BadRule."""
+    return _covers(compile_denied(filter(is_usable, entries)), entry)
+
+
+def _covers(covering: RuleSet, entry: str) -> bool:
     return all(
         covering.find(f"{_ANY_NAME}.{rule.host}" if rule.below else rule.host, port) is not None
         for rule in parse_entry(entry)

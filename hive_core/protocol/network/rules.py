@@ -1,8 +1,9 @@
 """Rules of the hosts that agents may reach: `host[:port]`, `*.host[:port]`, and names of sets of such rules.
 
-`crates.io` covers the ports 80 and 443 of that host, `github.com:22` only port 22. `*.debian.org` covers names below
-it, and not `debian.org` itself. What follows `*.` is no public suffix: `*.com`, `*.co.uk` and `*.github.io` would cover
-names of everybody. Rules are compared in one spelling: lower case, A-labels, no dot at the end.
+`crates.io` covers the ports 80 and 443 of that host, or all of its ports where it denies; `github.com:22` only port 22.
+`*.debian.org` covers names below it, and not `debian.org` itself. What follows `*.` is no public suffix: `*.com`,
+`*.co.uk` and `*.github.io` would cover names of everybody. Rules are compared in one spelling: lower case, A-labels, no
+dot at the end.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Rule:
 class RuleSet:
     """Rules, arranged so that the time of a look-up does not grow with their number."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], *, every_port: bool = False) -> None:
+        """With `every_port`, rules without a port cover all ports: those that deny."""
+        self._every_port = every_port
         self._hosts: dict[str, list[Rule]] = {}
         self._parents: dict[str, list[Rule]] = {}
         for rule in rules:
@@ -55,16 +58,21 @@ class RuleSet:
     def find(self, host: str, port: int) -> Rule | None:
         """Return a rule that covers the port of a host in its normal spelling; None if there is none."""
         for rule in self._hosts.get(host, ()):
-            if _has_port(rule, port):
+            if self._has_port(rule, port):
                 return rule
         if self._parents:
             parent = host.partition(".")[2]
             while parent:
                 for rule in self._parents.get(parent, ()):
-                    if _has_port(rule, port):
+                    if self._has_port(rule, port):
                         return rule
                 parent = parent.partition(".")[2]
         return None
+
+    def _has_port(self, rule: Rule, port: int) -> bool:
+        if rule.port is None:
+            return self._every_port or port in DEFAULT_PORTS
+        return port == rule.port
 
 
 def missing_rule(host: str, port: int) -> str:
@@ -113,13 +121,14 @@ def compile_entries(entries: Iterable[str]) -> RuleSet:
     return RuleSet(_expand(entries))
 
 
+def compile_denied(entries: Iterable[str]) -> RuleSet:
+    """Return the rules of a list of denied hosts: one without a port denies every port. Raises BadRule."""
+    return RuleSet(_expand(entries), every_port=True)
+
+
 def _expand(entries: Iterable[str]) -> Iterator[Rule]:
     for entry in entries:
         yield from parse_entry(entry)
-
-
-def _has_port(rule: Rule, port: int) -> bool:
-    return port in DEFAULT_PORTS if rule.port is None else port == rule.port
 
 
 @cache

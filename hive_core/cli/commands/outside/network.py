@@ -182,7 +182,7 @@ def allow(context: click.Context, host: str, hours: float | None, note: str | No
 @json_option
 @click.pass_context
 def deny(context: click.Context, host: str, hours: float | None, note: str | None, as_json: bool) -> None:
-    """Deny a host, whatever allows it.
+    """Deny a host, whatever allows it: every port of it, or the one that is named.
 
     It holds from the next connection on; "net AGENT close" ends those that are open.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hive_core.protocol.network.packets import Reason
 from hive_core.protocol.network.policy import EgressLimits, EgressPolicy
-from hive_core.protocol.network.rules import SMTP_PORT, compile_entries, missing_rule
+from hive_core.protocol.network.rules import SMTP_PORT, compile_denied, compile_entries, missing_rule
 from hive_core.services.egress.checks.metadata_services import METADATA_NAMES
 
 
@@ -29,7 +29,7 @@ class Decider:
         self.limits: EgressLimits = policy.limits
         self.is_encrypted_hello_allowed = policy.encrypted_hello
         self._allow = compile_entries(policy.allow)
-        self._deny = compile_entries(policy.deny)
+        self._deny = compile_denied(policy.deny)
         self._is_open = policy.open
 
     def refuse(self, host: str, port: int) -> EgressRefusal | None:

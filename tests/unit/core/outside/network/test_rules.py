@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hive_core.outside.network.rules import is_covered, make_policy
+from hive_core.outside.network.rules import is_covered, is_denied, make_policy
 from hive_core.outside.network.store import RuleRow
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.network.access import RuleEffect
@@ -36,6 +36,21 @@ def made(effect: RuleEffect, entry: str) -> RuleRow:
 def test_is_covered(entry: str, entries: list[str], covered: bool) -> None:
     """An entry is covered if every host and port of it is."""
     assert is_covered(entry, entries) is covered
+
+
+@pytest.mark.parametrize(
+    ("entry", "entries", "denied"),
+    [
+        ("github.com:22", ["github.com"], True),
+        ("x.a.example:22", ["*.a.example"], True),
+        ("a.example", ["a.example:443"], False),
+        ("a.example:22", ["a.example:443"], False),
+        ("github", ["github.com"], False),
+    ],
+)
+def test_a_denial_without_a_port_is_of_every_port(entry: str, entries: list[str], denied: bool) -> None:
+    """Who denies a host denies ssh to it as well; who denies a port, just that."""
+    assert is_denied(entry, entries) is denied
 
 
 def test_entry_that_is_none_any_more_allows_nothing() -> None:

@@ -17,6 +17,9 @@ ADDRESSES = [
 ]  # fmt: skip
 
 
+_GET = b"GET http://example.org/a HTTP/1.1\r\nHost: example.org\r\n"
+
+
 def read(data: bytes) -> Head:
     """Read a head as the proxy does, which gets it piece by piece."""
     for size in range(1, len(data), 997):

@@ -311,6 +311,8 @@ class Network:
                 self.on_changed(name)
                 self._wakeups.wake(name)
         made = change.made
+        if made is not None and made.agent != EVERYONE and self._agents.find(made.agent) is None:
+            self._book.forget(made.agent)  # The agent was destroyed while its rule was stored, and took it along.
         for ended in change.ended:
             if made is None or made.entry != ended.entry:
                 self._publish(ended.agent, "ended", ended.entry, "")

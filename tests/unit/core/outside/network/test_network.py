@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -182,6 +182,22 @@ async def test_largest_policy_fits_into_a_packet(hive: NetworkHive) -> None:
     policy = hive.network.policy("ada")
     assert len(policy.allow) == 95 + 90 + 2 * MAX_RULES
     assert len(policy.model_dump_json()) < 60 * 1024
+
+
+async def test_agent_that_is_destroyed_meanwhile(hive: NetworkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that is stored while its agent is being destroyed is not that of a new agent of the name."""
+    write = hive.database.write
+
+    async def write_and_destroy(operation: Callable[[sqlite3.Connection], Any]) -> Any:
+        monkeypatch.undo()
+        stored = await write(operation)
+        await hive.remove("ada")
+        return stored
+
+    monkeypatch.setattr(hive.database, "write", write_and_destroy)
+    await hive.make("open", hours=1)
+    await hive.add("ada")
+    assert not hive.network.policy("ada").open and not (await hive.network.agent("ada")).rules
 
 
 async def test_agent_that_is_destroyed(hive: NetworkHive) -> None:

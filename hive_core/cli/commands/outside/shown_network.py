@@ -15,6 +15,7 @@ Answer = dict[str, Any]
 
 _ALL = "*"
 _NOTE = 200
+_HOST = 300
 AGENT_COLUMNS = (
     Column("AGENT", 9, style=coloured_agent),
     Column("NETWORK", 8),
@@ -128,7 +129,8 @@ def _origin(rule: Answer) -> str:
 
 
 def _refused_row(each: Answer, at: datetime) -> list[str]:
-    host = f"{_word(each, 'host')}:{_word(each, 'port')}" if each.get("host") else "other hosts"
+    # The agent has asked for it, and it may be any text.
+    host = quoted(f"{each['host']}:{each.get('port')}", most=_HOST) if each.get("host") else "other hosts"
     missing = f"; missing: {_word(each, 'missing')}" if each.get("missing") else ""
     detail = f"; {quoted(each.get('detail'), most=_NOTE)}" if each.get("detail") else ""
     why = f"{_word(each, 'why')}{missing}{detail}"

@@ -72,7 +72,7 @@ async def test_rules_of_an_agent(net: Net) -> None:
     assert "allow github.com:22 agent.toml" in found
     made = found["allow crates.io operator:operator"]
     assert made.endswith('"a build"') and "UTC" in made
-    refused = found["sneaky.example:8443 12 just"]
+    refused = found['"sneaky.example:8443" 12 just']
     assert refused.endswith("no rule allows the port; missing: sneaky.example:8443")
 
 

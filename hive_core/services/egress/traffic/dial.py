@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections import OrderedDict
+from functools import partial
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -99,20 +100,29 @@ class Dialer:
         pending = self._pending.get(key)
         if pending is None:
             pending = self._pending[key] = asyncio.ensure_future(self._ask(agent, host))
-            pending.add_done_callback(lambda _: self._pending.pop(key, None))
+            pending.add_done_callback(partial(self._looked_up, key))
         try:
             async with asyncio.timeout(_LOOKUP_SECONDS):
                 return await asyncio.shield(pending)
         except TimeoutError:
             raise Unreachable(f"the name servers do not answer for {host}", 504) from None
 
+    def _looked_up(self, key: tuple[str, str], done: asyncio.Future[_Kept]) -> None:
+        self._pending.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # Seen, also if nobody waits any more.
+
     async def _ask(self, agent: EgressAgent, host: str) -> _Kept:
         failure, found = "", []
-        async with agent.lookups:
-            try:
-                found = await self._threads.run(_addresses, host)
-            except socket.gaierror as error:
-                failure = error.strerror or "no answer"
+        # Nobody waits any longer for names behind many slow ones: they would pile up.
+        async with asyncio.timeout(_LOOKUP_SECONDS):
+            await agent.lookups.acquire()
+        try:
+            found = await self._threads.run(_addresses, host)
+        except socket.gaierror as error:
+            failure = error.strerror or "no answer"
+        finally:
+            agent.lookups.release()
         until = asyncio.get_running_loop().time() + (_KEPT_FAILURE_SECONDS if failure else _KEPT_SECONDS)
         kept = self._kept[host] = _Kept(until, found[:_MAX_ADDRESSES], failure)
         self._kept.move_to_end(host)

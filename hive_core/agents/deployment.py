@@ -202,6 +202,7 @@ class DeploymentManager:
             record = self._registry.record(name).with_active_config(in_force)
             await self._database.write(lambda db: agent_store.replace_active_config(db, name, in_force))
             self._registry.replace(record)
+            self.hold_view(record)  # An agent that is sealed from now on needs the door for its way out.
             self.hold_port(record)
             wanted = record.desired == "running"
             if wanted:
@@ -261,7 +262,10 @@ class DeploymentManager:
         await self._sockets.close(name)
 
     def hold_view(self, record: AgentRecord) -> None:
-        """Listen on the agent's view and access socket; on a new one if the agent has made it unusable."""
+        """Listen on the agent's view and access socket, and have the proxy serve it if it is sealed.
+
+        The sockets are new ones where the agent has made them unusable.
+        """
         try:
             self._lent.hold(record.name)
         except HiveError as error:

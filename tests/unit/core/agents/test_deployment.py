@@ -110,6 +110,24 @@ async def test_a_deployment_replaces_all_of_the_old_one(layout: Layout) -> None:
         assert (hive.processes.specs["bob"].closure, hive.processes.specs["bob"].deployment) == ("closure-4", 4)
 
 
+async def test_a_deployment_holds_the_sockets_of_the_agent_as_it_is_then(layout: Layout) -> None:
+    """An agent that a deployment seals, or no longer seals, has its way out changed before it runs again."""
+    async with opened(layout) as hive:
+        await hive.spawn("bob")
+        seen: list[str] = []
+        hold, views = hive.views.hold, hive.views
+
+        def hold_and_note(name: str) -> None:
+            seen.append(hive.agents.record(name).config.network)
+            hold(name)
+
+        views.hold = hold_and_note  # type: ignore[method-assign]
+        for number, network in enumerate(("sealed", "host", "sealed")):
+            before = len(seen)
+            await hive.deployments.deploy("bob", in_force(number + 1, network=network))
+            assert seen[before:] and set(seen[before:]) == {network}
+
+
 async def test_a_deployment_changes_who_may_be_written_to(layout: Layout) -> None:
     """The new list of recipients holds at once; the harness that spoke for the agent goes on doing so."""
     async with opened(layout) as hive:

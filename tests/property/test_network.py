@@ -81,11 +81,11 @@ class NetworkMachine(RuleBasedStateMachine):
     def end_of(self, lasts: int | None) -> int | None:
         return None if lasts is None else self.hive.now + lasts * HOUR
 
-    def is_denied(self, agent: str, host: str) -> bool:
-        """Whether another rule than the one that is replaced denies the host."""
+    def is_denied(self, agent: str, host: str, *, replaces: bool = True) -> bool:
+        """Whether a rule denies the host, other than the one that is replaced."""
         wanted = {EVERYONE} if agent == EVERYONE else {agent, EVERYONE}
         return any(
-            (who, other) != (agent, host) and who in wanted and other == host and what == "deny"
+            not (replaces and (who, other) == (agent, host)) and who in wanted and other == host and what == "deny"
             and (ends_at is None or self.hive.now < ends_at)
             for (who, other), (what, ends_at) in self.model.rules.items()
         )  # fmt: skip
@@ -139,7 +139,7 @@ class NetworkMachine(RuleBasedStateMachine):
     def decide(self, place: int, approves: bool) -> None:
         found = self.model.requests.get(place)
         is_open = found is not None and found.state == "open"
-        refused = approves and found is not None and is_open and self.is_denied(found.agent, found.host)
+        refused = approves and found is not None and is_open and self.is_denied(found.agent, found.host, replaces=False)
         try:
             self.run(self.hive.approve(place) if approves else self.hive.deny(place))
         except HiveError as error:

@@ -25,6 +25,7 @@ from hive_core.outside.network.requests import HostDecider, HostRequests, not_ne
 from hive_core.outside.network.rule_book import RuleBook, RuleChange
 from hive_core.outside.network.rule_changes import RuleChanges
 from hive_core.outside.network.rules import is_covered, is_denied, make_policy, read_entry
+from hive_core.outside.network.store import RequestRow
 from hive_core.outside.network.views import NetworkViews
 from hive_core.protocol import (
     AgentNetwork,
@@ -202,13 +203,16 @@ class Network:
 
     async def approve(self, number: int, request: ApproveHost, by: Principal) -> NetworkRequest:
         """Approve a request, which makes a rule; raises what `HostRequests.approve` raises, and `host_denied`."""
-        row = await self._database.read(lambda db: store.find_request(db, number))
-        if row is not None and row.state == "open":
-            # An update may have made it none since it was asked for.
-            self._changes.check_effective(row.agent, read_entry(row.entry))
-        approved, change = await self.requests.approve(number, request, by)
+        approved, change = await self.requests.approve(number, request, by, self._check_request)
         self._tell(change)
         return self.requests.shown(approved)
+
+    def _check_request(self, row: RequestRow) -> None:
+        """Raise `bad_rule` for a host that an update has made none since it was asked for, and `host_denied`.
+
+        What an operator denies is not allowed by a decision, which may be the manager's, and would end the denial.
+        """
+        self._changes.check_effective(row.agent, read_entry(row.entry), replaces=False)
 
     async def deny(self, number: int, request: DenyHost, by: Principal) -> NetworkRequest:
         """Deny a request; raises what `HostRequests.deny` raises."""

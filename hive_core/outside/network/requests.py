@@ -71,12 +71,15 @@ class HostRequests:
             await self._broker.announce([(to, texts.review(new, decider))], lambda db: _ask(db, new, by.actor))
         return self.shown(new)
 
-    async def approve(self, number: int, request: ApproveHost, by: Principal) -> tuple[RequestRow, RuleChange]:
-        """Approve a request, which makes a rule. Raises `unknown_request`, `request_decided`, `not_decider`,
-        `too_many_rules`.
+    async def approve(
+        self, number: int, request: ApproveHost, by: Principal, check: Callable[[RequestRow], None]
+    ) -> tuple[RequestRow, RuleChange]:
+        """Approve a request that passes `check`, which makes a rule. Raises `unknown_request`, `request_decided`,
+        `not_decider`, `too_many_rules`, and what `check` raises.
         """
         async with self._book.changing:
             row = await self._decidable(number, by)
+            check(row)
             own = [rule for rule in self._book.made_for(row.agent) if rule.effect == "allow"]
             others = [rule for rule in own if rule.entry != row.entry]
             if not has_room(others, row.entry):

@@ -78,12 +78,15 @@ class RuleChanges:
             rules = [rule for rule in self._book.made_for(agent) if rule.effect == "open"]
             return await self._end(agent, rules, by, "network_close", {"opened": len(rules)})
 
-    def check_effective(self, agent: str, entry: str) -> None:
-        """Raise `host_denied` for a host that the settings, or another rule, deny whatever allows it."""
+    def check_effective(self, agent: str, entry: str, *, replaces: bool = True) -> None:
+        """Raise `host_denied` for a host that the settings, or another rule, deny whatever allows it.
+
+        With `replaces`, the new rule takes the place of one for the same host, which may deny it.
+        """
         if is_denied(entry, self._settings.deny):
             raise texts.denied_by_settings(entry)
         for rule in self._book.of(agent):
-            is_replaced = (rule.agent, rule.entry) == (agent, entry)
+            is_replaced = replaces and (rule.agent, rule.entry) == (agent, entry)
             if rule.effect == "deny" and not is_replaced and is_denied(entry, [rule.entry]):
                 raise texts.denied_by_rule(entry, rule)
 

@@ -11,7 +11,7 @@ from hive_core.outside.network.requests import MOST_OPEN
 from hive_core.protocol import NetworkRequestsQuery
 from hive_core.protocol.names import EVERYONE, MANAGER
 from hive_core.protocol.network.settings import Egress
-from tests.unit.core.outside.network.network_hive import HM1ND, HOUR, NetworkHive, code
+from tests.unit.core.outside.network.network_hive import HM1ND, HOUR, OPERATOR, NetworkHive, code
 
 NOBODY_ELSE = "Anything\nhm1nd has approved this"
 
@@ -113,6 +113,19 @@ async def test_approval_that_could_have_no_effect(hive: NetworkHive) -> None:
     assert await code(hive.approve(asked.id)) == "host_denied"
     await hive.take_away("crates.io", agent=EVERYONE)
     assert (await hive.approve(asked.id)).state == "approved"
+
+
+async def test_approval_lifts_no_denial(hive: NetworkHive) -> None:
+    """What an operator denies an agent stays denied, whoever approves its request, until the operator removes it."""
+    hive.decider = "manager"
+    await hive.restart()
+    await hive.make("deny", "crates.io")
+    asked = await hive.ask()
+    for by in (HM1ND, OPERATOR):
+        assert await code(hive.approve(asked.id, by)) == "host_denied"
+    assert hive.network.policy("ada").deny == ["crates.io"]
+    await hive.take_away("crates.io")
+    assert (await hive.approve(asked.id, HM1ND)).state == "approved"
 
 
 async def test_who_decides(hive: NetworkHive) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from hive_core.infra.concurrency.closing import close_apart
+
 _AT_ONCE = 16
 """Connections accepted before the event loop is asked again whether there are more."""
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -62,10 +64,14 @@ class ForeignListener:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         if self._worker is None:
-            self._listener.close()
+            self._end_listener()
         else:
-            self._worker.submit(self._listener.close)
+            self._worker.submit(self._end_listener)
             self._worker.shutdown(wait=False)
+
+    def _end_listener(self) -> None:
+        """Close the listener, of which its other holder may have made a connection that lingers."""
+        close_apart(self._listener.detach())
 
     def _watch(self) -> None:
         if not self._closed:

@@ -33,6 +33,7 @@ made = made if isinstance(made, tuple) else (made,)
 with socket.socket(fileno=descriptor) as outside:
     socket.send_fds(outside, [b"x"], [made[0].fileno()])
     made[0].close()
+    outside.send(b"y")
     outside.recv(1)
 """
 LISTENER = "socket.create_server(('127.0.0.1', 3128))"
@@ -46,6 +47,7 @@ def made_in_a_sealed_network(code: str) -> Iterator[int]:
     with subprocess.Popen([*line, str(there.fileno())], pass_fds=[there.fileno()]) as process:
         there.close()
         _, [descriptor], _, _ = socket.recv_fds(here, 1, 1)
+        here.recv(1)  # There is no other duplicate now.
         try:
             yield descriptor
         finally:

@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 _MOST_BYTES = 32 * 1024 * 1024
 _AGAIN_SECONDS = 0.1
 """A person who logs in elsewhere may be writing the file: it is read a second time."""
+_LONGEST_PATH = 4_096
 _LOCKS = ("index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "refs/heads/*.lock")
 
 
@@ -65,7 +67,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def remove_git_locks(repository: Path) -> list[Path]:
-    """Remove the locks that a killed git has left in a repository, unless a git runs; returns those that were removed.
+    """Remove the locks that a killed git has left in a repository, unless a git works there; returns the removed ones.
 
     git itself never removes them, and refuses every change from then on.
     """
@@ -73,7 +75,7 @@ def remove_git_locks(repository: Path) -> list[Path]:
     if directory.is_symlink():
         return []
     found = [path for pattern in _LOCKS for path in directory.glob(pattern) if path.is_file()]
-    if not found or _git_runs():
+    if not found or _git_works_in(repository):
         return []
     removed = []
     for path in found:
@@ -87,14 +89,36 @@ def remove_git_locks(repository: Path) -> list[Path]:
     return removed
 
 
-def _git_runs() -> bool:
-    """Return True if a process with the name git, or of one of its commands, can be seen here."""
+def _git_works_in(repository: Path) -> bool:
+    """Return True if a process with the name git, or of one of its commands, may be at work in a repository.
+
+    That is one whose directory lies in the repository or in a linked worktree of it, whose command line names the
+    repository, or of which neither can be seen. Others are of other repositories of this machine.
+    """
+    places = [str(place.resolve()) for place in (repository, *_worktrees(repository))]
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                name = (entry / "comm").read_text()
-            except OSError:
+        if not entry.name.isdecimal():
+            continue
+        try:
+            if not (entry / "comm").read_text().startswith("git"):
                 continue
-            if name.startswith("git"):
-                return True
+            at = str((entry / "cwd").readlink())
+            words = (entry / "cmdline").read_bytes().decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):  # It has ended.
+            continue
+        except OSError:
+            return True
+        if any(at == place or at.startswith(f"{place}/") or place in words for place in places):
+            return True
     return False
+
+
+def _worktrees(repository: Path) -> list[Path]:
+    """Return the directories of the linked worktrees (gitrepository-layout(5))."""
+    found = []
+    for path in (repository / ".git" / "worktrees").glob("*/gitdir"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                found.append(Path(os.fsdecode(file.read(_LONGEST_PATH).strip(b"\n\0"))).parent)
+    return found

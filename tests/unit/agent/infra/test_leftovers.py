@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,19 @@ def test_other_files_stay(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["directory", "fifo", "link", "outside", "whole"]
 
 
+@contextmanager
+def running_git(options: list[str], place: Path) -> Iterator[None]:
+    """A git that waits for input within the block, started in `place`."""
+    line = ["git", *options, "cat-file", "--batch-check"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=place) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"HEAD^{missing}\n")
+        process.stdin.flush()
+        process.stdout.readline()  # It is in its repository now.
+        yield
+        process.stdin.close()
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with a commit, and the locks of a git that was killed."""
@@ -56,21 +71,36 @@ def repository(tmp_path: Path) -> Path:
 async def test_locks_of_a_killed_git_do_not_stop_a_commit(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are removed before the harness commits, but not while another git runs."""
     config = ConfigRepository(repository, "ada", os.environ)
-    monkeypatch.setattr(leftovers, "_git_runs", lambda: True)
+    monkeypatch.setattr(leftovers, "_git_works_in", lambda _: True)
     with pytest.raises(GitFailed, match=r"index\.lock"):
         await config.commit({"prompt.md": "You count.\n"}, "second")
-    monkeypatch.setattr(leftovers, "_git_runs", lambda: False)
+    monkeypatch.setattr(leftovers, "_git_works_in", lambda _: False)
     before = await config.head()
     assert await config.commit({"prompt.md": "You count.\n"}, "second") != before
     assert not list((repository / ".git").rglob("*.lock"))
 
 
-def test_a_git_that_runs_is_seen(repository: Path) -> None:
-    """Its locks are its own."""
-    with subprocess.Popen(
-        ["git", "-C", str(repository), "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
-    ) as running:
-        assert running.stdin is not None
+@pytest.mark.parametrize("where", ["-C", "below", "worktree", "git-dir"])
+def test_a_git_that_works_in_the_repository_is_seen(repository: Path, tmp_path: Path, where: str) -> None:
+    """Its locks are its own, wherever it was started."""
+    (repository / "below").mkdir()
+    for lock in (repository / ".git").rglob("*.lock"):
+        lock.unlink()
+    subprocess.run(["git", "-C", repository, "worktree", "add", "--quiet", tmp_path / "linked"], check=True)
+    (repository / ".git" / "index.lock").touch()
+    options, place = {
+        "-C": (["-C", str(repository)], tmp_path),
+        "below": ([], repository / "below"),
+        "worktree": ([], tmp_path / "linked"),
+        "git-dir": (["--git-dir", str(repository / ".git")], tmp_path),
+    }[where]
+    with running_git(options, place):
         assert remove_git_locks(repository) == []
-        running.stdin.close()
     assert remove_git_locks(repository / "no") == []
+
+
+def test_a_git_of_another_repository_keeps_no_locks(repository: Path, tmp_path: Path) -> None:
+    """What somebody does elsewhere on the machine does not keep the locks of a killed git in place."""
+    subprocess.run(["git", "init", "--quiet", tmp_path / "config-other"], check=True)
+    with running_git([], tmp_path / "config-other"):
+        assert len(remove_git_locks(repository)) == 3

@@ -17,7 +17,7 @@ from tests.integration.access.caller import Caller
 from tests.integration.access.test_commands import on_terminal
 from tests.unit.core.runtimes.local.local_hive import why_no_bubblewrap
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(7_200)]
 
 SECONDS = 1_800.0
 MIB = 1024 * 1024

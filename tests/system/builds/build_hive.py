@@ -106,8 +106,10 @@ def host(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def units() -> list[str]:
-    return host("systemctl", "list-units", "--all", "--plain", "--no-legend", "hive-build-*").splitlines()
+def units(pattern: str = "hive-build-*") -> list[str]:
+    """The units that systemd knows, without those that have ended well, which it forgets a moment later."""
+    found = host("systemctl", "list-units", "--all", "--plain", "--no-legend", pattern).splitlines()
+    return [line for line in found if line.split()[2:4] != ["inactive", "dead"]]
 
 
 async def inside(hive: Hive, builder: NixBuilder, *command: str, purpose: Purpose = "evaluate") -> list[str]:

@@ -17,7 +17,7 @@ from hive_core.errors import HiveError
 from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun
 from hive_core.runtimes.checks.supervise import MIB
 from hive_core.runtimes.nixos.checks.check_sandbox import CheckUnits, forget_all_checks
-from tests.system.builds.build_hive import host
+from tests.system.builds.build_hive import host, units
 from tests.system.host_hive import needs_limits
 
 LIMITS = CheckLimits(memory=256 * MIB, tasks=100, disk=64 * MIB, cpu=200, output=MIB, seconds=60)
@@ -66,7 +66,7 @@ def scene() -> Iterator[Scene]:
     directory = Path(tempfile.mkdtemp(prefix="hive-", dir="/var/lib"))
     yield Scene(directory)
     shutil.rmtree(directory)
-    assert host("systemctl", "list-units", "--all", "--plain", "--no-legend", "hive-check-*") == ""
+    assert units("hive-check-*") == []
 
 
 async def test_a_check_has_its_files_and_nothing_of_the_host(scene: Scene) -> None:

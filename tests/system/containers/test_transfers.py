@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers.git_repos import git
 from tests.integration.repositories.upstream_servers import ssh_upstream
-from tests.system.host_hive import STATE, HostHive, call, program
+from tests.system.host_hive import STATE, HostHive, call, program, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -47,6 +47,6 @@ async def test_upstream_traffic_has_a_user_of_its_own(hive: HostHive, tmp_path: 
         assert call("git", "-C", str(mirror), "rev-parse", "main").strip() == second
     users = {int(word) for word in seen.read_text().split()}
     assert users and min(users) >= FIRST_DYNAMIC_UID, users
-    assert call("systemctl", "list-units", "--all", "--no-legend", "hive-upstream-*") == ""
+    await until(lambda: call("systemctl", "list-units", "--all", "--no-legend", "hive-upstream-*") == "")
     assert [*STATE.rglob("upstream-*")] == []
     await program("hive-c0re", "repo", "remove", "api")

@@ -36,7 +36,7 @@ _HANG_UP, _CLOSE = b"h", b"c"
 
 
 class NotAcceptable(Exception):
-    """What an agent must not hand over; the text says why."""
+    """Something that an agent must not hand over; the text says why."""
 
 
 class HandoverDoor:

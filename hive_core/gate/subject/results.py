@@ -1,4 +1,4 @@
-"""What the tags of a proposal say beside its row, for proposals of any subject."""
+"""The facts in the tags of a proposal beside its row, for proposals of any subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent may use of a provider: what its configuration asks for, if the operator offers it. No I/O."""
+"""The use of a provider by an agent: what its configuration asks for, if the operator offers it. No I/O."""
 
 from __future__ import annotations
 

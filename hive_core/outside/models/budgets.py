@@ -22,7 +22,7 @@ DAY_MILLISECONDS = 86_400_000
 
 @dataclass(frozen=True)
 class Spending:
-    """What was spent in a period, what is reserved, and what was added; money is in nanodollars."""
+    """The money that was spent in a period, what is reserved, and what was added; money is in nanodollars."""
 
     money: int = 0
     tokens: int = 0
@@ -44,7 +44,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class CallNeed:
-    """What one call costs at most; money is in nanodollars."""
+    """The most that one call costs; money is in nanodollars."""
 
     money: int
     tokens: int

@@ -88,7 +88,7 @@ class Price:
 
     @property
     def _rank(self) -> int:
-        """What unknown models are compared by: the price of ten tokens of input and one of output."""
+        """The figure by which unknown models are compared: the price of ten tokens of input and one of output."""
         return self.most(10_000_000, 1_000_000)
 
 

@@ -38,7 +38,7 @@ _MOST_REQUESTS = 10_000
 
 
 class RelayLink:
-    """What the relay is told, and one connection to it at a time: a new one takes the place of the last.
+    """The facts that the relay is told, and one connection to it at a time: a new one takes the place of the last.
 
     Methods that tell of changes may be called at any time; a relay that connects later is told everything.
     """

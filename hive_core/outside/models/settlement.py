@@ -20,7 +20,7 @@ UNCERTAIN = frozenset({"unknown_model", "reserve", "estimated", "implausible"})
 
 @dataclass(frozen=True)
 class OpenCall:
-    """What is known of a call before it ends; money is in nanodollars."""
+    """The facts about a call before it ends; money is in nanodollars."""
 
     provider: str
     requested: str
@@ -34,7 +34,7 @@ class OpenCall:
 
 @dataclass(frozen=True)
 class CallCost:
-    """What a call is counted with: its cost in nanodollars, its tokens, and `counted` of them in budgets."""
+    """The figures of a call: its cost in nanodollars, its tokens, and `counted` of them in budgets."""
 
     cost: int
     counted: int

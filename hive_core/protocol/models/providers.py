@@ -122,7 +122,7 @@ class ProviderSettings(Request):
 
 
 class AgentModels(Request):
-    """What an agent's configuration asks for: a provider of the operator's, by name, and features of its API."""
+    """The wishes of an agent's configuration: a provider of the operator's, by name, and features of its API."""
 
     provider: ProviderName
     features: list[ModelFeature] = Field(default_factory=list, max_length=20)

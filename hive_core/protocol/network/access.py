@@ -141,7 +141,7 @@ class AgentTraffic(Answer):
 
 
 class NetworkSummary(Answer):
-    """What an agent reaches, in short. `network` is `host` if no rule holds for it, as it has the host's network.
+    """The reach of an agent, in short. `network` is `host` if no rule holds for it, as it has the host's network.
 
     `open` is true while it reaches everything that is public, until `open_until`, if that has an end.
     """
@@ -165,7 +165,7 @@ class NetworkOverview(Answer):
 
 
 class AgentNetwork(NetworkSummary):
-    """What an agent reaches: the rules in force for it, its open requests, and what was refused most."""
+    """The reach of an agent: the rules in force for it, its open requests, and what was refused most."""
 
     rules: list[NetworkRule]
     requests: list[NetworkRequest]

@@ -38,7 +38,7 @@ class EgressPacket(BaseModel):
 
 
 class AgentPacket(EgressPacket):
-    """What an agent may reach from now on, and the bytes that were counted for it on this day (UTC)."""
+    """The reach of an agent from now on, and the bytes that were counted for it on this day (UTC)."""
 
     kind: Literal["agent"] = "agent"
     name: str

@@ -1,4 +1,4 @@
-"""What an agent may reach, as the daemon tells it to the egress proxy."""
+"""The reach of an agent, as the daemon tells it to the egress proxy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EgressLimits(BaseModel):
 
 
 class EgressPolicy(BaseModel):
-    """What one agent may reach: an entry of `deny` wins over those of `allow` and over `open`.
+    """The reach of one agent: an entry of `deny` wins over those of `allow` and over `open`.
 
     `open` lets every public host through, with every port but that of mail. `encrypted_hello` lets the TLS extension
     `encrypted_client_hello` through, with which a client can hide the name of the host from the proxy.

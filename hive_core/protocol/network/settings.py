@@ -17,7 +17,7 @@ class EgressLimitSettings(EgressLimits):
 
 
 class Egress(BaseModel):
-    """What every sealed agent may reach through the proxy, beside what its own configuration names."""
+    """The reach of every sealed agent through the proxy, beside what its own configuration names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -24,7 +24,7 @@ class TooManyOpenFiles(Exception):
 
 @dataclass
 class UnnamedFiles:
-    """What was found: bytes in memory by inode, bytes on disks, and processes whose files cannot be seen."""
+    """The findings: bytes in memory by inode, bytes on disks, and processes whose files cannot be seen."""
 
     in_memory: dict[int, int] = field(default_factory=dict)
     on_disk: int = 0

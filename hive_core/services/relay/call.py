@@ -44,7 +44,7 @@ class CallEnded(Exception):
 
 @dataclass(frozen=True)
 class CallContext:
-    """What all calls share."""
+    """The parts that all calls share."""
 
     link: DaemonLink
     session: aiohttp.ClientSession

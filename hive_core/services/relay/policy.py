@@ -1,4 +1,4 @@
-"""What the daemon has told the relay: providers with their keys, and what each agent may use of them."""
+"""The facts that the daemon has told the relay: providers with their keys, and what each agent may use of them."""
 
 from __future__ import annotations
 

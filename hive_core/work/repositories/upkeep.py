@@ -1,4 +1,4 @@
-"""What is done with mirrors by the clock: fetches, and packing."""
+"""Work on mirrors by the clock: fetches, and packing."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from hive_core.services.egress.checks.metadata_services import METADATA_NAMES
 
 @dataclass(frozen=True)
 class EgressRefusal:
-    """What was refused, and why. `missing` is the rule that would help; `detail` completes the reason."""
+    """A request that was refused, and why. `missing` is the rule that would help; `detail` completes the reason."""
 
     reason: Reason
     host: str = ""

@@ -44,7 +44,7 @@ _ALERT = bytes.fromhex("15030300020231")
 
 @dataclass(frozen=True)
 class Parts:
-    """What connections of all agents share."""
+    """The parts that connections of all agents share."""
 
     dialer: Dialer
     refusals: RefusalCounter

@@ -1,4 +1,4 @@
-"""What the checks of all APIs share: the refusal, the checked call, and checks of fields and values."""
+"""The common part of the checks of all APIs: the refusal, the checked call, and checks of fields and values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CallRefused(Exception):
 
 @dataclass(frozen=True)
 class CallTerms:
-    """What a call of an agent may use of a provider."""
+    """The parts of a provider that a call of an agent may use."""
 
     features: frozenset[ModelFeature] = frozenset()
     models: tuple[str, ...] = ("*",)

@@ -1,4 +1,4 @@
-"""What the relay adds to streams of a model, beside a bare pass-through of aiohttp on one core.
+"""The time and work that the relay adds to streams of a model, beside a bare pass-through of aiohttp on one core.
 
 The relay asks a daemon's end with a ledger on a real disk before each call; the pass-through sends on what comes.
 """

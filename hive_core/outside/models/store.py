@@ -18,7 +18,7 @@ from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.usage import CallOutcome, ModelCall, TokenCounts, UsageSum
 
 EVERYBODY = "*"
-"""Whose spending that of the hive is, in the table."""
+"""Name under which the table has the spending of the whole hive."""
 _EVER = -1
 """The day of the spending in all."""
 _TOKENS = tuple(TokenCounts.model_fields)

@@ -20,7 +20,7 @@ _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 60.0, 3_600.0
 
 
 class EgressAgent:
-    """The proxy's knowledge of an agent."""
+    """An agent as the proxy knows it."""
 
     def __init__(self, name: str, policy: EgressPolicy) -> None:
         self.name = name

@@ -56,7 +56,7 @@ class RelayAgentServer:
     def __init__(self, name: str, policy: RelayPolicy, context: CallContext) -> None:
         self.name = name
         self.key = ""
-        """What a request must bring as its key, if the socket is on a loopback that others share; else empty."""
+        """Key that a request must bring, if the socket is on a loopback that others share; else empty."""
         self._policy = policy
         self._context = context
         self._calls: set[RelayCall] = set()

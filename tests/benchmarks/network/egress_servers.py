@@ -14,7 +14,7 @@ from tests.helpers.network.servers_program import NameServer
 from tests.helpers.network.world import DNS, SERVER_4, SERVER_4_STREAM, SERVER_4_TLS
 
 SERVER_HELLO = b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03" + bytes(116)
-"""What a proxy sees of a server first; nobody reads more of it."""
+"""First bytes that a proxy sees of a server; nobody reads more of it."""
 _PIECE = bytes(1024 * 1024)
 
 

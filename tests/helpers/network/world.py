@@ -109,7 +109,7 @@ class World:
         self._program = servers
         self.authority = directory / "authority.pem"
         self.files = directory / "files"
-        """What the servers serve below `/files/`."""
+        """Directory that the servers serve below `/files/`."""
         self._queries = directory / "queries"
         self._processes: list[subprocess.Popen[Any]] = []
         self._host = 0

@@ -79,7 +79,7 @@ async def test_a_policy_holds_from_the_next_connection_on(daemon: FakeDaemon) ->
 
 
 async def test_allowed_connections_survive_an_end_of_others(daemon: FakeDaemon) -> None:
-    """When connections are ended, those that a rule still allows go on."""
+    """Connections that a rule still allows go on at an end of the others."""
     await daemon.allow("ok.example.org:22")
     kept = await open_client(daemon)
     await daemon.allow("ok.example.org:22", "other.example.org")

@@ -1,4 +1,4 @@
-"""What is allowed is reached: over both families, with TLS and without, and by real programs."""
+"""Allowed hosts are reached: over both families, with TLS and without, and by real programs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_both_families(daemon: FakeDaemon, host: str, address: str) -> Non
 
 @pytest.mark.parametrize("host", ["dead-six", "dead-four", "mixed"])
 async def test_an_address_that_works_is_found(daemon: FakeDaemon, host: str) -> None:
-    """If an address does not answer, or is refused, another one of the same host is taken."""
+    """Another address of the same host is taken where one does not answer, or is refused."""
     await daemon.allow(f"{host}.example.org")
     status, printed = await daemon.world.run("curl", "-sS", f"https://{host}.example.org/")
     assert status == 0, printed

@@ -1,4 +1,4 @@
-"""What is not allowed is refused, with a reason for the agent and for the daemon, and nothing of it gets out."""
+"""Requests that no rule allows are refused, with a reason for agent and daemon, and nothing of them gets out."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ async def test_a_browser_hides_names(daemon: FakeDaemon, tmp_path: Path) -> None
 
 
 async def test_a_denied_host(daemon: FakeDaemon) -> None:
-    """What is denied is refused, though a rule or an open network would let it through."""
+    """A denied host is refused, though a rule or an open network would let it through."""
     await daemon.allow("ok.example.org", deny=["*.example.org"], open=True)
     assert "denied" in await curl(daemon, "http://ok.example.org/")
     await daemon.wait_refusal("denied", "ok.example.org")

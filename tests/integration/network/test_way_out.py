@@ -32,14 +32,14 @@ async def caller(hive_home: Path) -> AsyncIterator[Caller]:
 
 
 async def visit(caller: Caller, address: str) -> str:
-    """What curl, in the agent, gets from an address: the answer with its status, or the reason why there is none."""
+    """Visit an address with curl in the agent; return the answer with its status, or the reason why there is none."""
     line = ("curl", "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}", address)
     ended = await caller.run("exec", "ada", "--", *line)
     return ended.out.decode() + ended.err
 
 
 async def refused(caller: Caller) -> Any:
-    """What the hive shows of the agent's network."""
+    """Return the facts that the hive shows of the agent's network."""
     ended = await caller.run("net", "ada", "--json")
     assert ended.code == 0, ended
     return json.loads(ended.out)

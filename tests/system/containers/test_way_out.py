@@ -32,7 +32,7 @@ async def fox(hive: HostHive) -> str:
 
 
 async def visit(agent: str, address: str) -> str:
-    """What a program that knows of the proxy gets in the agent."""
+    """Return the answer to a program in the agent that knows of the proxy."""
     return await program("hive-c0re", "exec", agent, "--", "python3", "-c", VISIT, address)
 
 

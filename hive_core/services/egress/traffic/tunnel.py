@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 _BUFFER = memoryview(bytearray(64 * 1024))
-"""Where all connections are read into; what was read is sent or set aside before the next read.
+"""Buffer into which all connections are read; what was read is sent or set aside before the next read.
 
 Its size bounds what is set aside for each direction of a connection, of which an agent can have many.
 """

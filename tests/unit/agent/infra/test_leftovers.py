@@ -100,7 +100,7 @@ def test_a_git_that_works_in_the_repository_is_seen(repository: Path, tmp_path: 
 
 
 def test_a_git_of_another_repository_keeps_no_locks(repository: Path, tmp_path: Path) -> None:
-    """What somebody does elsewhere on the machine does not keep the locks of a killed git in place."""
+    """Work elsewhere on the machine does not keep the locks of a killed git in place."""
     subprocess.run(["git", "init", "--quiet", tmp_path / "config-other"], check=True)
     with running_git([], tmp_path / "config-other"):
         assert len(remove_git_locks(repository)) == 3

@@ -118,20 +118,21 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
-    """Replace the content of a file in an existing directory with `text`; return True if it was different.
+    """Replace a file in an existing directory by one with `text` and exactly `mode`; return True if it was different.
 
-    With `durable`, the file has the old or the new text after a power failure. Raises OSError.
+    One that is so already is not touched: without any space, a change without effect fails, too. With `durable`, the
+    file has the old or the new text after a power failure. Raises OSError.
     """
-    if _has_content(path, text):
+    if _is_so(path, text, mode):
         return False
     replace_bytes(path, text.encode(), mode, durable=durable)
     return True
 
 
 def replace_bytes(path: Path, content: bytes, mode: int, *, durable: bool = False) -> None:
-    """Replace the content of a file in an existing directory. Raises OSError, and then the file is as it was.
+    """Replace a file in an existing directory by one with `content` and `mode`, whatever the umask.
 
-    With `durable`, the file has the old or the new content after a power failure.
+    Raises OSError, and then the file is as it was. With `durable`, the file has the old or the new content after a power failure.
     """
     with open_directory(path.parent) as directory:
         temporary = f".{path.name}.{secrets.token_hex(8)}"
@@ -139,6 +140,7 @@ def replace_bytes(path: Path, content: bytes, mode: int, *, durable: bool = Fals
         descriptor = os.open(temporary, flags, mode, dir_fd=directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode)
                 file.write(content)
                 if durable:
                     file.flush()
@@ -152,8 +154,8 @@ def replace_bytes(path: Path, content: bytes, mode: int, *, durable: bool = Fals
             os.fsync(directory)
 
 
-def _has_content(path: Path, text: str) -> bool:
+def _is_so(path: Path, text: str, mode: int) -> bool:
     try:
-        return read(path) == text
+        return read(path) == text and stat.S_IMODE(path.lstat().st_mode) == mode
     except OSError:
         return False  # A link or a special file is replaced too.

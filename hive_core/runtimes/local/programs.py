@@ -20,6 +20,5 @@ unset PYTHONHOME PYTHONPATH
 def write_programs(directory: Path) -> None:
     """Write the programs into an existing directory. Raises OSError."""
     variables = "".join(f"{name}={shlex.quote(value)} " for name, value in python_path().items())
-    path = directory / "hive-ag3nt"
-    files.replace(path, _TEXT.format(variables=variables, python=shlex.quote(sys.executable)), 0o755)
-    path.chmod(0o755)  # Whatever the umask.
+    text = _TEXT.format(variables=variables, python=shlex.quote(sys.executable))
+    files.replace(directory / "hive-ag3nt", text, 0o755)

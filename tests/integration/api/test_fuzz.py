@@ -197,6 +197,9 @@ def _make_acceptable(case: Case[Any]) -> None:
             case.body["instance"] = INSTANCE  # The one that has said hello.
         if case.operation.label == "POST /v1/questions" and not case.body.get("options"):
             case.body["free_text"] = True  # Something has to be possible to answer.
+        if case.operation.label == "POST /v1/messages":
+            case.body["to"] = "operator"  # Somebody.
+            case.body.pop("reply_to", None)  # A message that exists.
         if case.operation.label == "POST /v1/reminders":
             case.body.pop("at", None)  # One time, and not too far ahead.
             case.body.setdefault("after", 1.0)

@@ -63,3 +63,20 @@ def test_a_pipe_in_the_files_place_is_replaced(tmp_path: Path) -> None:
     os.mkfifo(path)
     assert files.replace(path, "", 0o600)
     assert path.is_file()
+
+
+def test_what_is_right_already_is_not_touched(tmp_path: Path) -> None:
+    """A file with the text and the mode keeps its inode and its time of change; another mode alone is put right."""
+    path = tmp_path / "file"
+    umask = os.umask(0o077)
+    try:
+        assert files.replace(path, "text", 0o755)
+        before = path.stat()
+        assert before.st_mode & 0o7777 == 0o755  # Whatever the umask.
+        assert not files.replace(path, "text", 0o755)
+        assert path.stat() == before
+        path.chmod(0o700)
+        assert files.replace(path, "text", 0o755)
+        assert path.stat().st_mode & 0o7777 == 0o755
+    finally:
+        os.umask(umask)

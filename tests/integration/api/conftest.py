@@ -14,9 +14,9 @@ from tests.helpers.real_daemon import Daemon, running
 
 
 @asynccontextmanager
-async def small_hive(home: Path) -> AsyncIterator[Daemon]:
+async def small_hive(home: Path, inbox_limit: int = 5) -> AsyncIterator[Daemon]:
     """hm1nd, ann, who may write to anybody, and bob, who may write to hm1nd and the operator; small inboxes."""
-    async with running(Daemon(home, settings={"inbox_limit": 5, "stop_timeout": 2})) as daemon:
+    async with running(Daemon(home, settings={"inbox_limit": inbox_limit, "stop_timeout": 2})) as daemon:
         for name, allowed in (("hm1nd", None), ("ann", None), ("bob", ["hm1nd", "operator"])):
             config = {"allowed_recipients": allowed}
             await daemon.ask("POST", "/v1/agents", {"name": name, "config": config, "start": False})

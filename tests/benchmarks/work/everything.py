@@ -10,4 +10,9 @@ from tests.benchmarks.work import repositories, sessions
 
 def run(directory: Path) -> list[Figure]:
     """Repositories first, in a hive of their own; then sessions in an agent."""
-    return [*repositories.run(directory / "repositories"), *sessions.run(directory / "sessions")]
+    found = []
+    for part in (repositories, sessions):
+        own = directory / part.__name__.rpartition(".")[2]
+        own.mkdir()
+        found += part.run(own)
+    return found

@@ -74,7 +74,10 @@ class WorkChange:
 
 
 class PlainChange:
-    """A person who merges a branch and pushes it to a bare repository on the same disk."""
+    """A person who merges a branch and pushes it to a bare repository on the same disk.
+
+    `durable` is another bare repository, in which git syncs all that it writes, as in those of the hive.
+    """
 
     def __init__(self, directory: Path, upstream: Path) -> None:
         directory.mkdir()
@@ -83,6 +86,9 @@ class PlainChange:
         self._number = 0
         git(directory, "clone", "--quiet", "--bare", "--shared", str(upstream), str(self.bare))
         git(directory, "clone", "--quiet", "--shared", str(self.bare), str(self._clone))
+        self.durable = directory / "durable.git"
+        git(directory, "clone", "--quiet", "--bare", "--shared", str(upstream), str(self.durable))
+        git(self.durable, "config", "core.fsync", "all")
 
     def land(self) -> float:
         """Commit a change on a branch (not timed), merge and push it: milliseconds."""

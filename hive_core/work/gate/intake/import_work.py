@@ -19,6 +19,7 @@ from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.cat_file import ObjectReader
 from hive_core.infra.git.quarantine import Quarantine
 from hive_core.text import format_bytes
+from hive_core.work.gate.intake.differing_paths import count_few_paths
 from hive_core.work.gate.intake.pack_index import read_ids
 
 _OBJECTS_PER_FILE = 20
@@ -85,7 +86,7 @@ class WorkImporter:
             # Most work is one commit on top of the branch, for which git need not be started.
             base = tip if tip in head.parents else await self._find_base(taking, submitted, tip)
             await self._check_sizes(taking, objects)
-            await self._check_paths(taking, base, submitted.commit)
+            await self._check_paths(taking, objects, base, submitted.commit)
             size = await GATE.run(_size, taking.quarantine)
             await taking.accept()
             return ImportedWork(base, size)
@@ -100,10 +101,14 @@ class WorkImporter:
             raise conflict("nothing_changed", f"the branch has {submitted.commit} already", "commit a change first")
         return base
 
-    async def _check_paths(self, taking: Import, base: str, commit: str) -> None:
+    async def _check_paths(self, taking: Import, objects: ObjectReader, base: str, commit: str) -> None:
         """Check that readers can be shown every path: a few trees that name one another can make any number of them."""
         most = _PATHS_PER_FILE * self._most.files
-        if await taking.count_differing_paths(base, commit, most) > most:
+        trees = [(await read_head(objects, each)).tree for each in (base, commit)]
+        found = await count_few_paths(objects, *trees)
+        if found is None:
+            found = await taking.count_differing_paths(base, commit, most)
+        if found > most:
             why = f"the work differs from the branch in more than {most:,} paths"
             raise HiveError("too_many_files", why, hint="submit a part first, such as some of the moved directories")
 

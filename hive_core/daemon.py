@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import Coroutine
@@ -39,7 +38,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.database.deferred import DeferredChanges, IntentFiles
 from hive_core.infra.database.reserve import DiskReserve
 from hive_core.infra.database.space import DatabaseSpace
-from hive_core.infra.processes import allow_many_files
+from hive_core.infra.processes import allow_many_files, spare_the_collector
 from hive_core.infra.storage.credentials import CredentialStore
 from hive_core.infra.storage.file_lock import lock_run_dir, lock_state
 from hive_core.infra.systemd.descriptor_store import DescriptorStore
@@ -51,6 +50,7 @@ from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
 from hive_core.outside.egress_gateway import PROXY, PROXY_PORT
+from hive_core.outside.models.opening import check_models, open_ledger
 from hive_core.outside.opening import open_network, run_network
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
@@ -158,9 +158,10 @@ class Daemon:
         network, egress = await open_network(
             settings, layout, database=database, broker=broker, agents=agents, events=events
         )
+        ledger = open_ledger(settings, database, agents)
         credentials = CredentialStore(layout.credentials)
         repositories = await open_repositories(
-            settings, layout, database, credentials, runtime.bubblewrap, partial(_agents_with, agents)
+            settings, layout, database, credentials, runtime.bubblewrap, agents.working_on
         )
         stack.push_async_callback(repositories.close)
         find_repository = find_in(repositories)
@@ -183,7 +184,7 @@ class Daemon:
             purging=purging,
             deferred=deferred,
             environment=passed_environment(settings.pass_environment),
-            grants=Grants(limit_policy, secrets, offers),
+            grants=Grants(limit_policy, secrets, offers, partial(check_models, settings)),
             find_repository=find_repository,
         )
         lifecycle = AgentLifecycle(
@@ -278,6 +279,7 @@ class Daemon:
             lease_seconds=settings.lease_seconds,
             find_repository=find_repository,
             network=network,
+            ledger=ledger,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
@@ -313,6 +315,7 @@ class Daemon:
             self._part("database limit", limit_database(space, broker, scheduler)),
             self._part("vacuum of questions", run_retention(scheduler.vacuum, settings.retention_days)),
             self._part("vacuum of the network", run_retention(network.vacuum, settings.retention_days)),
+            self._part("vacuum of the ledger", run_retention(ledger.delete_old, settings.retention_days)),
             self._part("what time brings", scheduler.run()),
             self._part("network", run_network(network, egress, layout, runtime)),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
@@ -354,11 +357,6 @@ class Daemon:
             self._stop.set()
 
 
-def _agents_with(agents: AgentRegistry, repository: str) -> list[str]:
-    """Return the agents whose active configuration names a repository."""
-    return [record.name for record in agents.all() if repository in record.config.repos]
-
-
 async def _last_lines(runtime: Runtime, layout: Layout, name: str) -> list[str]:
     lines, _ = await runtime.read_log(name, layout.agent_log(name), text.LOG_LINES, None, 0)
     return lines
@@ -372,13 +370,6 @@ async def _finish_writing(database: Database, writing: asyncio.Task[None]) -> No
 async def _close_runtime(runtime: Runtime, following: asyncio.Task[None]) -> None:
     await runtime.close()
     await asyncio.wait([following])
-
-
-def spare_the_collector() -> None:
-    """Collect garbage less often, because objects of the start stay alive and requests leave almost no cycles."""
-    gc.enable()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
 
 
 async def open_runtime(settings: Settings, layout: Layout) -> Runtime:

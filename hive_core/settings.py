@@ -21,7 +21,10 @@ from hive_core.errors.faults import dotted, find_faults, in_words, known_keys, n
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.config.host_access import BindName, DeviceName, OfferedBind
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
+from hive_core.protocol.models.budgets import BudgetSettings
+from hive_core.protocol.models.providers import RelaySettings
 from hive_core.protocol.network.settings import Egress
+from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.text import shown
 
 DEFAULT_FILE = Path("/etc/hyperhive/config.toml")
@@ -163,33 +166,6 @@ class Budgets(BaseModel):
     ] = 10
 
 
-class RepositorySettings(BaseModel):
-    """Settings of the traffic with upstreams of repositories."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    fetch_minutes: Annotated[
-        float,
-        Field(ge=0, le=525_600, description="Minutes between two fetches of a repository; 0 fetches on request only."),
-    ] = 15.0
-    transfer_seconds: Annotated[
-        float, Field(gt=0, le=604_800, description="Seconds that a transfer may take, and then its check.")
-    ] = 3_600.0
-    transfer_bytes: Annotated[MemorySize, Field(description="Most that a transfer brings in, in MiB or GiB.")] = "16G"
-    refs: Annotated[int, Field(ge=1, le=1_000_000, description="Most branches and tags that an upstream may have.")] = (
-        100_000
-    )
-    github_client_id: Annotated[
-        str,
-        Field(
-            max_length=100,
-            pattern=r"^[A-Za-z0-9._-]*$",
-            description="Client id of a GitHub app with device flow, for `repo add --login` without `gh`.",
-        ),
-        in_words("it must have letters, digits, `.`, `_` and `-`"),
-    ] = ""
-
-
 class Settings(BaseModel):
     """The settings of a daemon. Each field's description is its documentation."""
 
@@ -283,6 +259,12 @@ class Settings(BaseModel):
         RepositorySettings, Field(description="Traffic with upstreams of repositories (a table).")
     ] = RepositorySettings()
     egress: Annotated[Egress, Field(description="What sealed agents may reach of the world (a table).")] = Egress()
+    relay: Annotated[
+        RelaySettings, Field(description="Providers of models that agents use without having keys (a table).")
+    ] = RelaySettings()
+    budget: Annotated[
+        BudgetSettings, Field(description="What agents may spend on models, each and together (a table).")
+    ] = BudgetSettings()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
     ] = "info"
@@ -318,7 +300,12 @@ _OTHER_VARIABLES = frozenset(
     }
 )
 """Variables that begin as settings do and are none."""
-_TABLES = frozenset({"approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories", "binds", "egress"})
+_TABLES = frozenset(
+    {
+        *("approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories", "binds"),
+        *("egress", "relay", "budget"),
+    }
+)
 """Settings that are tables, which are JSON in the environment."""
 
 

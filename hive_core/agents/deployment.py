@@ -125,11 +125,12 @@ class DeploymentManager:
         return self._find_repository(name)
 
     def check_settings(self, config: AgentConfig) -> None:
-        """Raise HiveError for a setting that cannot be in force here, as `Runtime.check_settings`, `HostOffers.check`
-        and `check_repositories` do.
+        """Raise HiveError for a setting that cannot be in force here, as `Runtime.check_settings`, `HostOffers.check`,
+        `Grants.check_models` and `check_repositories` do.
         """
         self._runtime.check_settings(config)
         self._grants.offers.check(config)
+        self._grants.check_models(config)
         check_repositories(config, self._find_repository)
 
     async def check_new(self, name: str) -> None:

@@ -132,6 +132,10 @@ class AgentRegistry:
         """All agents, the manager first."""
         return sorted(self._records.values(), key=lambda record: (record.kind != "manager", record.name))
 
+    def working_on(self, repository: str) -> list[str]:
+        """The agents whose active configuration names a repository, the manager first."""
+        return [record.name for record in self.all() if repository in record.config.repos]
+
     @property
     def names(self) -> list[str]:
         """The names of all agents, the manager's among them."""

@@ -27,8 +27,9 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
+from hive_core.outside.models.ledger import Ledger
 from hive_core.outside.network.network import Network
-from hive_core.settings import RepositorySettings
+from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.repositories.registry import Repositories
 
@@ -63,6 +64,7 @@ class Services:
     lease_seconds: float
     find_repository: FindRepository
     network: Network
+    ledger: Ledger
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:

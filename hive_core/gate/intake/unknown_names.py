@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 from hive_core.errors.faults import did_you_mean, nearest
 from hive_core.protocol import AgentConfig
+from hive_core.protocol.models.providers import CLAUDE_SHORT_NAMES
 from hive_core.protocol.names import EVERYONE, MANAGER, OPERATOR
 
 _TOOLS = (
@@ -19,8 +20,6 @@ _TOOLS = (
     *("TaskCreate", "TaskGet", "TaskList", "TaskOutput", "TaskStop", "TaskUpdate", "TodoRead", "ToolSearch"),
 )
 """Names of Claude Code's tools (its documentation, "Tools available to Claude"); all backends take these names."""
-_MODEL_ALIASES = ("default", "haiku", "opus", "opusplan", "sonnet", "sonnet[1m]")
-"""Short names of models that Claude Code takes (its documentation, "Model configuration"); others are full names."""
 
 
 def describe_unknown(config: AgentConfig, agents: Collection[str]) -> list[str]:
@@ -41,10 +40,10 @@ def _tools(config: AgentConfig) -> Iterator[str]:
 
 def _model(config: AgentConfig) -> Iterator[str]:
     model = config.model
-    if config.backend != "claude" or model is None or model in _MODEL_ALIASES:
+    if config.backend != "claude" or model is None or model in CLAUDE_SHORT_NAMES:
         return
-    if nearest(model, _MODEL_ALIASES):
-        yield f"model: no model {model} is known{did_you_mean(model, _MODEL_ALIASES)}"
+    if nearest(model, CLAUDE_SHORT_NAMES):
+        yield f"model: no model {model} is known{did_you_mean(model, CLAUDE_SHORT_NAMES)}"
 
 
 def _recipients(config: AgentConfig, agents: Collection[str]) -> Iterator[str]:

@@ -11,16 +11,18 @@ from typing import Any
 
 from hive_core.protocol import AgentConfig, memory_bytes
 from hive_core.protocol.config.agent_config import McpServer, ScriptRule
+from hive_core.protocol.models.budgets import SpendingLimits
 from hive_core.protocol.network.named_sets import NAMED_SETS
 
 _MOST_NAMED = 100
 _WIDTH = 250
-_WORDS = frozenset({"backend", "model", "effort", "network", "nix_daemon"})
+_WORDS = frozenset({"backend", "model", "effort", "provider", "network", "nix_daemon"})
 """Settings that are not numbers, of which none is higher than another."""
-_UNSET = {"allowed_recipients": "everyone"}
+_UNSET = {"allowed_recipients": "everyone", "provider": "none"}
 _MEANINGS = {
     "repos": "it sees each of them whole, with its history, and may submit work for it",
     "allowed_hosts": "it reaches each of them, and can send them all that it knows",
+    "features": "with each of them a call of the model reaches beyond the call, or costs more",
 }
 """The meaning of a name that is added to a list."""
 _EFFECTS = {("nix_daemon", True): "the host's Nix daemon, and so the whole network and the host's disk"}
@@ -42,6 +44,9 @@ def describe_changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
 
 
 def _changed(key: str, before: Any, after: Any) -> list[str]:
+    if isinstance(before, SpendingLimits):
+        pairs = ((name, value, getattr(after, name)) for name, value in before)
+        return [line for name, old, new in pairs if old != new for line in _changed(f"{key}.{name}", old, new)]
     if isinstance(before, Mapping):
         return _changed_servers(key, before, after)
     if isinstance(before, list) and isinstance(after, list):
@@ -98,6 +103,8 @@ def _list(label: str, items: Sequence[str]) -> list[str]:
 def _items(key: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [f"{name} ({_server(server)})" for name, server in value.items()]
+    if isinstance(value, SpendingLimits):
+        return [f"{name} {_value(name, limit)}" for name, limit in value if limit is not None] or [_value(key, None)]
     if key == "script":
         return [_rules(len(value))] if value else []
     return value if isinstance(value, list) else [_value(key, value)]

@@ -176,9 +176,11 @@ class Ledger:
         return {agent: to_dollars(cost) for agent, cost in costs.items()}
 
     async def delete_old(self, days: float) -> int:
-        """Delete calls that are older than `days`, some at a time; return how many. Their sums stay."""
-        before = self._clock() - int(days * DAY_MILLISECONDS)
-        return await self._database.write(lambda db: store.delete_calls(db, before, _DELETED_AT_ONCE))
+        """Delete calls that are older than `days`; return how many. Their sums stay."""
+        before, deleted = self._clock() - int(days * DAY_MILLISECONDS), 0
+        while found := await self._database.write(lambda db: store.delete_calls(db, before, _DELETED_AT_ONCE)):
+            deleted += found
+        return deleted
 
     def _open_call(self, request: RelayReserve) -> OpenCall:
         price = find_price(self._prices, self._providers.get(request.provider), request.model).price

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from hive_core.errors.faults import in_words
@@ -13,6 +13,8 @@ from hive_core.protocol.base import Backend, Recipient, Request
 from hive_core.protocol.config.host_access import BindName, DeviceName
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.config.secrets import MAX_SECRETS, SecretName
+from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.providers import ModelFeature, ProviderName
 from hive_core.protocol.names import ADDRESS_PATTERN
 from hive_core.protocol.work.repositories import RepositoryName
 
@@ -211,6 +213,9 @@ class AgentConfig(Request):
     `nix_daemon` shows the socket of the host's Nix daemon in the container, which builds and fetches for its callers:
     it is the whole network, also of a sealed agent, and the host's disk.
 
+    `provider` is a provider of models of the operator's, which the agent uses through the relay, and `features` are
+    abilities of its API beyond plain calls; `budget` are limits of what the agent spends there.
+
     `binds` and `devices` are names of directories and devices of the host that the operator offers.
 
     `binary_files` are the paths of files that may be other than text.
@@ -226,6 +231,9 @@ class AgentConfig(Request):
     backend: Backend = "scripted"
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     effort: Effort | None = None
+    provider: ProviderName | None = None
+    features: list[ModelFeature] = Field(default_factory=list, max_length=20)
+    budget: SpendingLimits = Field(default_factory=SpendingLimits)
     tools: list[ToolPattern] = Field(default_factory=lambda: list(DEFAULT_TOOLS), max_length=100)
     allowed_recipients: Annotated[list[Recipient], Field(max_length=1_000)] | None = None
     memory_max: MemorySize | None = None
@@ -247,6 +255,14 @@ class AgentConfig(Request):
     environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
     mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)
     script: list[ScriptRule] = Field(default_factory=list, max_length=100)
+
+    @field_validator("features")
+    @classmethod
+    def _are_of_a_provider(cls, features: list[ModelFeature], info: ValidationInfo) -> list[ModelFeature]:
+        """Refuse features without a provider, whose they are."""
+        if features and "provider" in info.data and info.data["provider"] is None:
+            raise PydanticCustomError("no_provider", "features are those of a provider: name one with `provider`")
+        return features
 
     @model_validator(mode="before")
     @classmethod

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from hive_core.errors.faults import in_words
-from hive_core.protocol.base import Answer, Request
+from hive_core.protocol.base import Answer, Backend, Request
 
 VendorApi = Literal["anthropic", "openai", "google"]
 """The API that a provider speaks: Messages; Responses and Chat Completions; generateContent."""
@@ -121,11 +123,25 @@ class ProviderSettings(Request):
         return self.base_url or DEFAULT_URLS[self.api]
 
 
-class AgentModels(Request):
-    """The wishes of an agent's configuration: a provider of the operator's, by name, and features of its API."""
+class RelaySettings(BaseModel):
+    """The settings `relay`: the providers that agents may use, and the directory with their keys."""
 
-    provider: ProviderName
-    features: list[ModelFeature] = Field(default_factory=list, max_length=20)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    providers: Annotated[
+        dict[ProviderName, ProviderSettings],
+        Field(max_length=50, description="Providers of models, by the name that agent.toml uses (a table)."),
+    ] = {}
+    credentials: Annotated[
+        Path | None,
+        Field(description="Directory with the providers' keys, one file each, for the relay that the daemon starts."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> Self:
+        if self.credentials is not None and not self.credentials.is_absolute():
+            raise PydanticCustomError("relative", "`credentials` must be a path that begins with /")
+        return self
 
 
 DEFAULT_URLS: dict[VendorApi, str] = {
@@ -147,3 +163,20 @@ class ProviderAccess(Answer):
 def is_allowed_model(model: str, patterns: list[str]) -> bool:
     """Return True if one of the patterns stands for `model`."""
     return any(fnmatchcase(model, pattern) for pattern in patterns)
+
+
+BACKEND_APIS: Mapping[Backend, frozenset[VendorApi]] = {
+    "scripted": frozenset({"anthropic", "openai", "google"}),  # It calls no model.
+    "claude": frozenset({"anthropic"}),
+    "opencode": frozenset({"anthropic", "openai", "google"}),
+    "codex": frozenset({"openai"}),
+    "gemini": frozenset({"google"}),
+}
+"""The APIs that the agent CLI of each backend speaks."""
+CLAUDE_SHORT_NAMES = ("default", "haiku", "opus", "opusplan", "sonnet", "sonnet[1m]")
+"""Short names of models that Claude Code takes (its documentation, "Model configuration"); others are full names."""
+
+
+def model_at_vendor(backend: Backend, api: VendorApi, model: str) -> str:
+    """Return the name under which the vendor knows a model: opencode names it with its provider before a slash."""
+    return model.removeprefix(f"{api}/") if backend == "opencode" else model

@@ -13,7 +13,8 @@ import pytest
 
 from hive_core.infra.database.database import Database
 from hive_core.layout import Layout, make_directories
-from hive_core.settings import RepositorySettings, Settings
+from hive_core.protocol.work.settings import RepositorySettings
+from hive_core.settings import Settings
 from hive_core.work.repositories.opening import open_repositories
 from hive_core.work.repositories.registry import Repositories
 from tests.helpers.git_repos import git

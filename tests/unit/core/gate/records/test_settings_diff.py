@@ -9,12 +9,16 @@ import pytest
 from hive_core.gate.records.settings_diff import describe_changes
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.config.agent_config import McpServer, ScriptRule
+from hive_core.protocol.models.budgets import SpendingLimits
 from hive_core.protocol.network.named_sets import NAMED_SETS
 
 OTHER: dict[str, Any] = {
     "backend": "claude",
     "model": "opus",
     "effort": "high",
+    "provider": "vendor",
+    "features": ["web"],
+    "budget": SpendingLimits(money_per_day=5.0, calls_total=100),
     "tools": ["Read"],
     "allowed_recipients": ["bob"],
     "memory_max": "3G",
@@ -49,6 +53,8 @@ def test_every_field_has_words(field: str) -> None:
     assert field in OTHER, f"say here what {field} could be changed to"
     here: dict[str, Any] = {}
     there = {field: OTHER[field]}
+    if field == "features":  # They are those of a provider.
+        here, there = {"provider": "vendor"}, {"provider": "vendor", **there}
     assert len(told(here, there)) >= 1
     assert len(told(there, here)) >= 1
     assert told(here, there) != told(there, here)
@@ -65,6 +71,11 @@ def test_all_changes_are_told_together() -> None:
         "backend: scripted -> claude",
         "model: the default -> opus",
         "effort: the default -> high",
+        "provider: none -> vendor",
+        "features: added web",
+        "features: with each of them a call of the model reaches beyond the call, or costs more",
+        "budget.money_per_day: the default -> 5",
+        "budget.calls_total: the default -> 100",
         "tools: added Bash(git *)",
         "allowed_recipients: was everyone",
         "allowed_recipients: now bob",
@@ -139,6 +150,9 @@ def test_a_new_agent_is_described() -> None:
         "backend: scripted",
         "model: the default",
         "effort: the default",
+        "provider: none",
+        "features: none",
+        "budget: the default",
         "tools: Bash, Read, Write, Edit, Glob, Grep, WebFetch, WebSearch",
         "allowed_recipients: hm1nd",
         "memory_max: 1G",
@@ -166,7 +180,9 @@ def test_a_new_agent_is_described() -> None:
 def test_every_field_of_a_new_agent_has_words() -> None:
     """A field that a new agent sets is told."""
     for field, value in OTHER.items():
-        assert describe_changes(None, AgentConfig(**{field: value})) != describe_changes(None, AgentConfig()), field
+        given: dict[str, Any] = {"provider": "vendor"} if field == "features" else {}
+        bare = describe_changes(None, AgentConfig(**given))
+        assert describe_changes(None, AgentConfig(**given, **{field: value})) != bare, field
 
 
 def test_long_lists_are_counted() -> None:

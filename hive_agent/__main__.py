@@ -11,6 +11,10 @@ def main() -> None:
         from hive_agent.access.server import main as serve_sessions  # noqa: PLC0415
 
         sys.exit(serve_sessions())
+    if sys.argv[1:2] == ["connect"] and len(sys.argv) == 4 and sys.argv[3].isdecimal():  # As ssh starts it.
+        from hive_agent.client.proxied import connect  # noqa: PLC0415
+
+        sys.exit(connect(sys.argv[2], int(sys.argv[3])))
     from hive_agent.main import main_for  # noqa: PLC0415
     from hive_agent.role import AGENT  # noqa: PLC0415
 

@@ -46,6 +46,10 @@ def run(role: Role, arguments: Sequence[str]) -> int:
         command = given.command
         if command == "wake":
             return asyncio.run(wake.wake(environment, given.label, given.body, given.patience))
+        if command == "connect":
+            from hive_agent.client.proxied import connect  # noqa: PLC0415
+
+            return connect(given.host, given.port)
         if command not in ("serve", "mcp", "access"):
             from hive_agent.programs import commands  # noqa: PLC0415
 
@@ -88,6 +92,9 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
     commands.add_parser("access", help="serve sessions of people who step into the agent; started when somebody comes")
     commands.add_parser("sftp", help="serve files on stdin and stdout, to scp and sftp of people who step in")
     commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
+    connecting = commands.add_parser("connect", help="reach a host through the proxy, on stdin and stdout, as ssh does")
+    connecting.add_argument("host", metavar="HOST")
+    connecting.add_argument("port", metavar="PORT", type=int)
     wake.add_arguments(commands.add_parser("wake", help="send the agent a message, which starts a turn"))
     add_arguments(commands)
     return parser.parse_args(arguments)

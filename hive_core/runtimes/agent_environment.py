@@ -35,6 +35,8 @@ DNS = "/run/hive-dns"
 """The directory with the host's resolv.conf."""
 PROGRAMS = "/opt/hive"
 """The directory with the hive's programs, in sandboxes of the local runtime."""
+SSH_CONFIG = "ssh_config"
+"""The file below PROGRAMS that tells ssh of the proxy."""
 NIXOS_SYSTEM = "/run/current-system"
 _SEARCH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", f"{NIXOS_SYSTEM}/sw/bin")
 SEARCH_PATH = ":".join(_SEARCH)

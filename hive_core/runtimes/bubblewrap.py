@@ -29,6 +29,7 @@ from hive_core.runtimes.agent_environment import (
     NIXOS_SYSTEM,
     PROGRAMS,
     SECRETS,
+    SSH_CONFIG,
     inside_mirrors,
     package_root,
 )
@@ -169,6 +170,8 @@ def arguments(bwrap: str, host: Host, spec: AgentSpec, info: int, harness: Seque
         line += ["--dev-bind", str(device), str(device)]
     if spec.programs is not None:
         line += ["--ro-bind", str(spec.programs), PROGRAMS]
+        if "proxy" in spec.gateways:
+            line += ["--symlink", f"{PROGRAMS}/{SSH_CONFIG}", "/etc/ssh/ssh_config"]
     if spec.dns is not None:
         line += ["--ro-bind", str(spec.dns), DNS, "--symlink", f"{DNS}/resolv.conf", "/etc/resolv.conf"]
     mirrors = inside_mirrors(spec)

@@ -34,6 +34,14 @@ in
       };
       system.stateVersion = lib.mkDefault "25.11";
 
+      # A sealed agent reaches hosts through the proxy only, which the variables of its turns name for other programs. Its
+      # door is there while it is sealed.
+      programs.ssh.extraConfig = ''
+        Match host *,!localhost,!127.0.0.1,!::1 exec "test -S /run/hive/world.sock"
+          ProxyCommand ${hiveAgent}/bin/hive-ag3nt connect %h %p
+        Host *
+      '';
+
       # Nobody logs in: an agent is operated with messages, and its console is its log.
       # NixOS has a default of its own for containers, over which this one wins, and not over what an agent.nix says.
       systemd.services.console-getty.enable = lib.mkOverride 900 false;

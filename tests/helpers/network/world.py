@@ -167,6 +167,10 @@ class World:
         """Return what a command line begins with to run in the sealed agent."""
         return self._within(self._agent)
 
+    def in_servers(self) -> list[str]:
+        """Return what a command line begins with to run where the servers are."""
+        return self._within(self._servers)
+
     def environment(self, **more: str) -> dict[str, str]:
         """Return an environment in which programs trust the servers."""
         trusted = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "NODE_EXTRA_CA_CERTS")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -92,3 +93,14 @@ async def test_programs_that_ignore_the_proxy_fail_at_once(caller: Caller) -> No
     ended = await caller.run("exec", "ada", "--", *line)
     assert ended.code == 7, ended
     assert "connect" in ended.err
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="not installed: ssh")
+async def test_ssh_and_git_over_ssh_know_the_proxy(caller: Caller) -> None:
+    """ssh in a sealed agent asks the proxy, without being told to, and shows which rule is missing; so does git."""
+    for line in (("ssh", "git@nothing.example.com", "true"), ("git", "ls-remote", "git@nothing.example.com:a/b")):
+        ended = await caller.run("exec", "ada", "--", *line)
+        assert ended.code != 0
+        assert "nothing.example.com:22" in ended.err and "request_network" in ended.err, ended
+    ended = await caller.run("exec", "ada", "--", "ssh", "localhost", "true")
+    assert "Connection refused" in ended.err and "hyperhive" not in ended.err, ended  # Its own loopback is no host.

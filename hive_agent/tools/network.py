@@ -10,6 +10,7 @@ from pydantic import Field
 from hive_agent.client.core_client import CoreClient
 from hive_agent.tools.output import as_tool_errors
 from hive_core.protocol import AskForHost, NetworkRequest, NetworkRequestsQuery
+from hive_core.protocol.network.access import REQUEST_DAYS
 from hive_core.text import Quoted, escape_unprintable
 
 _TEXT_CHARACTERS = 500
@@ -34,7 +35,8 @@ def add_network_tools(server: MCPServer[None], client: CoreClient) -> None:
             asked = await client.ask_for_host(AskForHost(host=host, why=why, hours=hours))
         return (
             f"Asked as request {asked.id}, on which the {asked.waits_for or 'operator'} decides. The decision comes as "
-            "a message from `system`. Do the work that does not need the host, then end your turn; do not wait for it."
+            f"a message from `system`; after {REQUEST_DAYS} days without one the request expires. Do the work that does "
+            "not need the host, then end your turn; do not wait for it."
         )
 
     @server.tool(structured_output=False)
@@ -52,6 +54,8 @@ def request_line(request: NetworkRequest) -> str:
     """A request in lines: the hive's own words, then the host and the reason, which are the agent's."""
     if request.state == "open":
         state = f"waits for the {request.waits_for}"
+    elif request.state == "expired":
+        state = "expired, as nobody has decided"
     else:
         state = f"{request.state} by {request.decided_by}"
     host = Quoted(escape_unprintable(request.host)).line(_HOST_CHARACTERS)

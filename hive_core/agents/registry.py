@@ -6,6 +6,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from typing import NamedTuple
 
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.store import AgentRecord
@@ -19,6 +21,15 @@ from hive_core.runtimes.disk_quotas import as_size
 from hive_core.text import shown
 
 
+class NetworkState(NamedTuple):
+    """The network of an agent in short: whether a rule opens everything, until when, and its rules and requests."""
+
+    open: bool = False
+    open_until: datetime | None = None
+    rules: int = 0
+    requests: int = 0
+
+
 class AgentRegistry:
     """The records of all agents by name, a copy of the database's; answers every question about agents."""
 
@@ -28,6 +39,7 @@ class AgentRegistry:
         """The registry keeps `directory` up to date with the agents."""
         self.changed: list[Callable[[str], None]] = []
         """Called with an agent that was added or removed, or whose configuration is another one now."""
+        self.find_network_state: Callable[[AgentRecord], NetworkState] = lambda _: NetworkState()
         self._layout = layout
         self._directory = directory
         self._broker = broker
@@ -178,6 +190,7 @@ class AgentRegistry:
         unit = unit or UnitState(record.name, "stopped")
         now = self._reports.condition(unit)
         disk = self._runtime.disks.known(record.name)
+        network = self.find_network_state(record)
         return AgentStatus(
             name=record.name,
             kind=record.kind,
@@ -203,6 +216,11 @@ class AgentRegistry:
             needs_update=record.closure in self._outdated,
             disk_max=None if disk is None else as_size(disk.limit),
             disk_problem="" if disk is None else disk.problem,
+            network="sealed" if record.sealed else "host",
+            network_open=network.open,
+            network_open_until=network.open_until,
+            network_rules=network.rules,
+            network_requests=network.requests,
         )
 
 

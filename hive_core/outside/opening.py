@@ -40,6 +40,7 @@ async def open_network(
     )
     network.on_changed, network.on_close = egress.policy_changed, egress.end_connections
     agents.changed.append(network.configuration_changed)
+    agents.find_network_state = network.state_of
     return network, egress
 
 

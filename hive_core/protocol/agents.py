@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -69,6 +69,9 @@ class AgentStatus(Peer):
     is. `unacked` messages wait for it. `needs_update` is true if its closure was built with an older hyperhive than the
     hive's own. `disk_max` is the quota that the kernel enforces for all that the agent can write, None without one, and
     `disk_problem` says why there can be none; both are known from the agent's first start under this daemon on.
+
+    `network_rules` counts the rules of hosts in force for it, and `network_requests` its open requests. With
+    `network_open` it reaches everything that is public, until `network_open_until`.
     """
 
     backend: Backend
@@ -90,6 +93,11 @@ class AgentStatus(Peer):
     needs_update: bool = False
     disk_max: MemorySize | None = None
     disk_problem: str = ""
+    network: Literal["host", "sealed"] = "host"
+    network_open: bool = False
+    network_open_until: datetime | None = None
+    network_rules: int = 0
+    network_requests: int = 0
 
 
 class SpawnAnswer(AgentStatus):

@@ -71,7 +71,7 @@ class StatusReport:
         )
         network = self._network
         return HiveStatus(
-            network_requests=0 if network is None else await network.count_waiting(),
+            network_requests=0 if network is None else network.count_waiting(),
             open_networks=[] if network is None else network.open_agents(),
             version=__version__,
             pid=os.getpid(),

@@ -29,7 +29,7 @@ CREATE TABLE network_requests (
     entry TEXT NOT NULL,
     why TEXT NOT NULL,
     hours REAL NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'denied')),
+    state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'denied', 'expired')),
     asked_at INTEGER NOT NULL,
     decided_at INTEGER,
     decided_by TEXT,

@@ -75,6 +75,8 @@ def request_line(row: RequestRow) -> str:
     asked = f"request {row.id} for {row.entry}, {hours_in_words(row.hours)}: {Quoted(row.why).line(_WIDTH)}"
     if row.decided_at is None:
         return f"{_time(row.asked_at)} asked: {asked}"
+    if row.state == "expired":
+        return f"{_time(row.decided_at)} expired, as nobody has decided: {asked}"
     note = f", saying {Quoted(row.note).line(_WIDTH)}" if row.note else ""
     return f"{_time(row.decided_at)} {row.state} by {row.decided_by}{note}: {asked}"
 

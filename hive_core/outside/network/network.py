@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from hive_core.agents.registry import NetworkState
 from hive_core.agents.store import AgentRecord
 from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal
@@ -41,7 +42,7 @@ from hive_core.protocol import (
 )
 from hive_core.protocol.names import EVERYONE, MANAGER
 from hive_core.protocol.network.packets import FromEgress, RefusedPacket, TrafficPacket
-from hive_core.protocol.network.policy import EgressPolicy
+from hive_core.protocol.network.policy import EgressPolicy, since_boot
 from hive_core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -105,10 +106,11 @@ class Network:
         self._log = NetworkLog(database, self._wakeups)
 
     async def open(self) -> None:
-        """Read the rules; those whose end has passed while no daemon ran end now."""
+        """Read rules and requests; those whose end has passed while no daemon ran end now."""
         now = self._clock()
         await self._database.read(lambda db: self._traffic.load(db, now))
         await self._book.open()
+        await self.requests.open()
         await self.end_due()
 
     async def run(self) -> None:
@@ -123,7 +125,8 @@ class Network:
 
     def policy(self, name: str) -> EgressPolicy:
         """Return what an agent may reach now. Raises `unknown_agent`."""
-        return make_policy(self._settings, self._agents.record(name).config, self._book.of(name))
+        config, advance = self._agents.record(name).config, self._clock() - since_boot()
+        return make_policy(self._settings, config, self._book.of(name), lambda end: max(0, end - advance))
 
     def bytes_today(self, name: str) -> int:
         """Return the bytes that an agent has sent and received through the proxy on this day (UTC)."""
@@ -152,6 +155,7 @@ class Network:
         self._book.forget(name)
         self._refusals.forget(name)
         self._traffic.forget(name)
+        self.requests.forget(name)
 
     # --- for operators ----------------------------------------------------------------------------------------
 
@@ -191,10 +195,13 @@ class Network:
             if record.sealed and any(rule.effect == "open" for rule in self._book.of(record.name))
         ]
 
-    async def count_waiting(self) -> int:
+    def state_of(self, record: AgentRecord) -> NetworkState:
+        """Return the reach of an agent in short, without reading anything from the disk."""
+        return self._views.state(record)
+
+    def count_waiting(self) -> int:
         """Return how many requests wait for the operator."""
-        agents = await self._database.read(store.agents_with_requests)
-        return sum(count for agent, count in agents.items() if self.decider_of(agent) == "operator")
+        return self.requests.count_waiting("operator")
 
     async def read_log(self, name: str, query: LogsQuery) -> LogsAnswer:
         """Return lines of the log of an agent's network. Raises `unknown_agent`, `bad_name`."""
@@ -237,6 +244,8 @@ class Network:
         if is_covered(entry, policy.allow) and not is_denied(entry, policy.deny):
             raise not_needed(record.name, entry, sealed=True)
         made = await self.requests.ask(entry, request, by)
+        if self._agents.find(record.name) is None:
+            self.requests.forget(record.name)  # It was destroyed while this was stored.
         self._wakeups.wake(record.name)
         self._publish(record.name, "asked", entry, record.name)
         return made
@@ -275,7 +284,7 @@ class Network:
                 return removed
 
     async def end_due(self) -> float:
-        """End the rules whose time is up; returns the seconds until the next one may end."""
+        """End the rules and requests whose time is up; returns the seconds until the next one may end."""
         try:
             change = await self._book.end_due()
         except HiveError as error:
@@ -286,8 +295,14 @@ class Network:
                 self.on_changed(name)
             return _RETRY_SECONDS
         self._tell(change)
-        end = self._book.next_end()
-        return _LONGEST_PAUSE if end is None else min(_LONGEST_PAUSE, max(0.0, (end - self._clock()) / 1_000))
+        for row in await self.requests.expire():
+            self._wakeups.wake(row.agent)
+            self._publish(row.agent, "expired", row.entry, "")
+        now, request_end = self._clock(), self.requests.next_end()
+        if request_end is not None and request_end <= now:
+            return _RETRY_SECONDS  # Its end could not be stored.
+        ends = [end for end in (self._book.next_end(), request_end) if end is not None]
+        return min([_LONGEST_PAUSE, *(max(0.0, (end - now) / 1_000) for end in ends)])
 
     async def _end_rules(self) -> None:
         while True:

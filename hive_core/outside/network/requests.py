@@ -6,14 +6,16 @@ import sqlite3
 from collections.abc import Callable
 from typing import Literal
 
+import structlog
+
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.policy import Principal
 from hive_core.infra.database import audit
-from hive_core.infra.database.database import Database, to_datetime
+from hive_core.infra.database.database import TEMPORARY_ERRORS, Database, to_datetime
 from hive_core.messaging import Broker
 from hive_core.messaging.question_store import check_exists
 from hive_core.outside.network import store, texts
-from hive_core.outside.network.rule_book import RuleBook, RuleChange, replace_rule
+from hive_core.outside.network.rule_book import TIME, RuleBook, RuleChange, replace_rule
 from hive_core.outside.network.rules import has_room
 from hive_core.outside.network.store import RequestRow, RuleRow
 from hive_core.protocol import (
@@ -25,10 +27,14 @@ from hive_core.protocol import (
     NetworkRequestsQuery,
 )
 from hive_core.protocol.names import MANAGER, OPERATOR
+from hive_core.protocol.network.access import REQUEST_DAYS
+
+log = structlog.get_logger(__name__)
 
 MOST_OPEN = 10
 """Open requests of one agent."""
 _HOUR = 3_600_000
+_LONGEST = REQUEST_DAYS * 24 * _HOUR
 HostDecider = Literal["manager", "operator"]
 
 
@@ -49,6 +55,51 @@ class HostRequests:
         self._book = book
         self._decider_of = decider_of
         self._clock = clock
+        self._open: dict[int, tuple[str, int]] = {}
+        """The agents of open requests, and when they asked."""
+
+    async def open(self) -> None:
+        """Read which requests are open."""
+        rows = await self._database.read(store.open_requests)
+        self._open = {row.id: (row.agent, row.asked_at) for row in rows}
+
+    def count_open(self, agent: str) -> int:
+        """Return how many requests of an agent are open."""
+        return sum(1 for asker, _ in self._open.values() if asker == agent)
+
+    def count_waiting(self, decider: HostDecider) -> int:
+        """Return how many requests wait for somebody."""
+        return sum(1 for agent, _ in self._open.values() if self._decider_of(agent) == decider)
+
+    def next_end(self) -> int | None:
+        """Return when the next request expires."""
+        return min((asked_at + _LONGEST for _, asked_at in self._open.values()), default=None)
+
+    def forget(self, agent: str) -> None:
+        """Forget the requests of an agent that is gone; the database has removed them with the agent."""
+        self._open = {number: found for number, found in self._open.items() if found[0] != agent}
+
+    async def expire(self) -> list[RequestRow]:
+        """End the requests on which nobody has decided in time, and tell the agents; returns them."""
+        now, ended = self._clock(), []
+        async with self._book.changing:
+            for number in [number for number, (_, asked_at) in self._open.items() if now >= asked_at + _LONGEST]:
+                try:
+                    ended += await self._expire(number, now)
+                except HiveError as error:
+                    if error.code in TEMPORARY_ERRORS:
+                        log.warning("the end of a request for the network is not stored", code=error.code)
+                        break
+                self._open.pop(number, None)
+        return ended
+
+    async def _expire(self, number: int, now: int) -> list[RequestRow]:
+        row = await self._database.read(lambda db: store.find_request(db, number))
+        if row is None or row.state != "open":
+            return []
+        expired = row._replace(state="expired", decided_by=TIME, decided_at=now)
+        await self._broker.announce([(row.agent, texts.expired(row))], lambda db: _end(db, expired))
+        return [expired]
 
     async def ask(self, entry: str, request: AskForHost, by: Principal) -> NetworkRequest:
         """Store a request for a host in its normal spelling, and tell who decides on it.
@@ -69,6 +120,7 @@ class HostRequests:
             decider = self._decider_of(agent)
             to = MANAGER if decider == "manager" else OPERATOR
             await self._broker.announce([(to, texts.review(new, decider))], lambda db: _ask(db, new, by.actor))
+            self._open[number] = (agent, new.asked_at)
         return self.shown(new)
 
     async def approve(
@@ -96,6 +148,7 @@ class HostRequests:
             notification = (row.agent, texts.decided(approved, rule))
             change = await self._broker.announce([notification], within)
             self._book.apply(change)
+            self._open.pop(number, None)
         return approved, change
 
     async def deny(self, number: int, request: DenyHost, by: Principal) -> RequestRow:
@@ -106,6 +159,7 @@ class HostRequests:
             denied = row._replace(state="denied", note=request.note, decided_by=by.label, decided_at=now)
             notification = (row.agent, texts.decided(denied, None))
             await self._broker.announce([notification], lambda db: self._decide(db, denied, by))
+            self._open.pop(number, None)
         return denied
 
     async def listing(self, query: NetworkRequestsQuery) -> NetworkRequestList:
@@ -140,13 +194,16 @@ class HostRequests:
         return row
 
     def _decide(self, db: sqlite3.Connection, decided: RequestRow, by: Principal) -> None:
-        now, label = decided.decided_at or 0, decided.decided_by or ""
-        if store.decide_request(db, decided.id, decided.state, now, label, decided.note) is None:
-            raise conflict(
-                "request_decided", f"request {decided.id} is decided or gone", "hive-c0re net shows those open"
-            )
+        _end(db, decided)
         detail = {"request": decided.id, "host": decided.entry, "decision": decided.state}
         audit.append(db, actor=by.actor, action="network_decide", subject=decided.agent, detail=detail)
+
+
+def _end(db: sqlite3.Connection, ended: RequestRow) -> None:
+    """Store that a request is not open any more. Raises `request_decided` if it is none already."""
+    now, label = ended.decided_at or 0, ended.decided_by or ""
+    if store.decide_request(db, ended.id, ended.state, now, label, ended.note) is None:
+        raise conflict("request_decided", f"request {ended.id} is decided or gone", "hive-c0re net shows those open")
 
 
 def _ask(db: sqlite3.Connection, new: RequestRow, actor: str) -> None:

@@ -5,7 +5,7 @@ Pure functions, without a clock and without the database.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from hive_core.errors import HiveError
 from hive_core.outside.network.store import RuleRow
@@ -46,25 +46,58 @@ def is_in_force(rule: RuleRow, now: int) -> bool:
     return rule.ended_at is None and (rule.ends_at is None or now < rule.ends_at)
 
 
-def make_policy(settings: Egress, config: AgentConfig, rules: Iterable[RuleRow]) -> EgressPolicy:
+def make_policy(
+    settings: Egress, config: AgentConfig, rules: Iterable[RuleRow], since_boot: Callable[[int], int]
+) -> EgressPolicy:
     """Return what an agent with this configuration may reach; `rules` are those in force for it.
 
-    An entry that is none any more, after an update, allows nothing. If it denies, nothing is reached until it is
-    removed: what it kept away must not be reached instead.
+    `since_boot` converts the end of a rule to the clock of policies. An entry that is none any more, after an update,
+    allows nothing. If it denies, nothing is reached until it is removed: what it kept away must not be reached instead.
     """
     made = list(rules)
-    allow = _without_repeats(settings.allow, config.allowed_hosts, _hosts(made, "allow"))
-    deny = _without_repeats(settings.deny, _hosts(made, "deny"))
+    allow = _Entries(filter(is_usable, [*settings.allow, *config.allowed_hosts]))
+    deny = _Entries(settings.deny)
+    opened = _Entries()
+    for rule in made:
+        entries = {"allow": allow, "deny": deny, "open": opened}[rule.effect]
+        if rule.effect != "allow" or is_usable(rule.entry):
+            entries.add(rule.entry, None if rule.ends_at is None else since_boot(rule.ends_at))
     limits = EgressLimits.model_validate(settings.limits.model_dump())
-    if not all(map(is_usable, deny)):
+    if not all(map(is_usable, deny.texts)):
         return EgressPolicy(limits=limits)
     return EgressPolicy(
-        allow=[entry for entry in allow if is_usable(entry)],
-        deny=deny,
-        open=any(rule.effect == "open" for rule in made),
+        allow=allow.texts,
+        allow_ends=allow.ends,
+        deny=deny.texts,
+        deny_ends=deny.ends,
+        open=bool(opened.texts),
+        open_end=opened.ends[0] if opened.ends else None,
         encrypted_hello=settings.encrypted_hello,
         limits=limits,
     )
+
+
+class _Entries:
+    """Entries of one effect without repeats: those that last, and then those that end. The longest of each counts."""
+
+    def __init__(self, lasting: Iterable[str] = ()) -> None:
+        self._lasting = dict.fromkeys(lasting)
+        self._timed: dict[str, int] = {}
+
+    def add(self, text: str, end: int | None) -> None:
+        if end is None:
+            self._lasting[text] = None
+            self._timed.pop(text, None)
+        elif text not in self._lasting:
+            self._timed[text] = max(end, self._timed.get(text, 0))
+
+    @property
+    def texts(self) -> list[str]:
+        return [*self._lasting, *self._timed]
+
+    @property
+    def ends(self) -> list[int]:
+        return list(self._timed.values())
 
 
 def applies_to(rule: RuleRow, agent: str) -> bool:
@@ -101,11 +134,3 @@ def has_room(rules: Iterable[RuleRow], entry: str) -> bool:
 
 def _ports(rule: Rule) -> Iterable[int]:
     return DEFAULT_PORTS if rule.port is None else (rule.port,)
-
-
-def _hosts(rules: Sequence[RuleRow], effect: str) -> list[str]:
-    return [rule.entry for rule in rules if rule.effect == effect]
-
-
-def _without_repeats(*lists: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(entry for each in lists for entry in each))

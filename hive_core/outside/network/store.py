@@ -128,9 +128,9 @@ def open_requests_of(db: sqlite3.Connection, agent: str) -> list[RequestRow]:
     return _requests(db, "agent = ? AND state = 'open' ORDER BY id", (agent,))
 
 
-def agents_with_requests(db: sqlite3.Connection) -> dict[str, int]:
-    """Return how many open requests each agent has."""
-    return dict(db.execute("SELECT agent, count(*) FROM network_requests WHERE state = 'open' GROUP BY agent"))
+def open_requests(db: sqlite3.Connection) -> list[RequestRow]:
+    """Return the open requests of all agents, the oldest first."""
+    return _requests(db, "state = 'open' ORDER BY id", ())
 
 
 def select_requests(db: sqlite3.Connection, query: NetworkRequestsQuery) -> tuple[list[RequestRow], int]:

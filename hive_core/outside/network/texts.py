@@ -12,6 +12,7 @@ from hive_core.infra.database.database import to_datetime
 from hive_core.outside.network.reports.store import RefusalRow
 from hive_core.outside.network.store import RequestRow, RuleRow
 from hive_core.protocol.names import EVERYONE
+from hive_core.protocol.network.access import REQUEST_DAYS
 from hive_core.text import Quoted, join_list, shown
 
 _TEXT = 2_000
@@ -68,6 +69,15 @@ def decided(row: RequestRow, rule: RuleRow | None) -> str:
     return _paragraphs(first, f"You had asked for:\n{Quoted(row.entry).block(_WIDTH)}", said)
 
 
+def expired(row: RequestRow) -> str:
+    """Return the message to the agent about a request on which nobody has decided."""
+    return _paragraphs(
+        f"Your request {row.id} for the network has expired: nobody has decided on it in {REQUEST_DAYS} days.",
+        "Ask again if you still need the host.",
+        f"You had asked for:\n{Quoted(row.entry).block(_WIDTH)}",
+    )
+
+
 def often_refused(agent: str, rows: Sequence[RefusalRow], decider: str) -> str:
     """Return the message about hosts that were refused to an agent many times."""
     what = (
@@ -119,6 +129,8 @@ def unknown_request(number: int) -> HiveError:
 def request_ended(row: RequestRow) -> HiveError:
     """Return the error for a decision on a request that is decided."""
     what = f"request {row.id} of {row.agent} was {row.state} by {row.decided_by} already"
+    if row.state == "expired":
+        what = f"request {row.id} of {row.agent} has expired: nobody had decided on it in {REQUEST_DAYS} days"
     return conflict("request_decided", what, f"change the rule instead: {command(row.agent)} allow or deny")
 
 

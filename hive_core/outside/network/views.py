@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
+from hive_core.agents.registry import NetworkState
 from hive_core.agents.store import AgentRecord
 from hive_core.infra.database.database import Database, to_datetime
 from hive_core.outside.network.reports import store as report_store
@@ -70,15 +72,24 @@ class NetworkViews:
             refused=[_shown_refusal(row) for row in most],
         )
 
+    def state(self, record: AgentRecord) -> NetworkState:
+        """Return the network of an agent in short, from memory."""
+        rules, requests = self._book.of(record.name), self._requests.count_open(record.name)
+        if not record.sealed:
+            return NetworkState(requests=requests)
+        lasting = len(self._settings.allow) + len(self._settings.deny) + len(record.config.allowed_hosts)
+        count = lasting + sum(1 for rule in rules if rule.effect != "open")
+        return NetworkState(*_open_until(rules), rules=count, requests=requests)
+
     def _summary(self, record: AgentRecord, refusals: int) -> NetworkSummary:
         rules = self._book.of(record.name)
-        ends = [rule.ends_at for rule in rules if rule.effect == "open" and rule.ends_at is not None]
+        is_open, until = _open_until(rules)
         made = {effect: [rule for rule in rules if rule.effect == effect] for effect in ("allow", "deny")}
         return NetworkSummary(
             agent=record.name,
             network="sealed" if record.sealed else "host",
-            open=any(rule.effect == "open" for rule in rules),
-            open_until=to_datetime(max(ends)) if ends else None,
+            open=is_open,
+            open_until=until,
             allowed=len(self._settings.allow) + len(record.config.allowed_hosts) + len(made["allow"]),
             denied=len(self._settings.deny) + len(made["deny"]),
             refusals=refusals,
@@ -88,6 +99,13 @@ class NetworkViews:
     def _of_settings(self) -> list[NetworkRule]:
         allowed = [_fixed(EVERYONE, "allow", entry, "settings") for entry in self._settings.allow]
         return allowed + [_fixed(EVERYONE, "deny", entry, "settings") for entry in self._settings.deny]
+
+
+def _open_until(rules: Sequence[RuleRow]) -> tuple[bool, datetime | None]:
+    """Return whether one of the rules opens everything, and the last end of those that do."""
+    ends = [rule.ends_at for rule in rules if rule.effect == "open"]
+    timed = [end for end in ends if end is not None]
+    return bool(ends), to_datetime(max(timed)) if timed else None
 
 
 def _fixed(agent: str, effect: str, entry: str, origin: str) -> NetworkRule:

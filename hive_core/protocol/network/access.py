@@ -11,12 +11,14 @@ from hive_core.protocol.base import Answer, Query, Request
 RuleEffect = Literal["allow", "deny", "open"]
 """A rule allows a host, denies it, or opens everything that is public."""
 RuleOrigin = Literal["settings", "agent.toml", "operator", "request"]
-RequestState = Literal["open", "approved", "denied"]
+RequestState = Literal["open", "approved", "denied", "expired"]
 
 MAX_WHY = 2_000
 """Characters of the reason of a request, and of the note of a decision."""
 MAX_REQUEST_HOURS = 30 * 24.0
 """The longest time for which an agent may ask."""
+REQUEST_DAYS = 7
+"""Days after which a request on which nobody has decided expires."""
 _MAX_HOURS = 366 * 24.0
 _LEAST_HOURS = 1 / 60
 
@@ -89,7 +91,7 @@ class AskForHost(Request):
 
 
 class NetworkRequest(Answer):
-    """An agent's request to reach a host. `waits_for` is who decides on it, None if it is decided."""
+    """An agent's request to reach a host. `waits_for` is who decides on it, None if it is decided or expired."""
 
     id: int
     agent: str

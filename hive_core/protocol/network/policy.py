@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.network.rules import BadRule, normal_entry
@@ -13,6 +14,9 @@ MAX_ENTRIES = 500
 """Most entries of an allow-list or a list of denied hosts."""
 MAX_ENTRY_CHARACTERS = 24 * 1024
 """Most characters of all entries of a list: what the daemon tells of an agent is one packet of 64 KiB."""
+
+MAX_ENDS = 100
+"""Most entries of a list that end: those made for an agent while it runs, and those made for all."""
 
 
 def _entry(text: str) -> str:
@@ -31,6 +35,16 @@ def _entries(entries: list[str]) -> list[str]:
 Entry = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_entry)]
 """A rule or the name of a set, in its normal spelling."""
 Entries = Annotated[list[Entry], Field(max_length=MAX_ENTRIES), AfterValidator(_entries)]
+Ends = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_ENDS)]
+"""Ends of rules, by the clock of `since_boot`."""
+
+
+def since_boot() -> int:
+    """Return the milliseconds since the boot of the host.
+
+    The daemon and the proxy have this clock in common, nobody sets it, and it goes on while the host sleeps.
+    """
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class EgressLimits(BaseModel):
@@ -58,12 +72,24 @@ class EgressPolicy(BaseModel):
 
     `open` lets every public host through, with every port but that of mail. `encrypted_hello` lets the TLS extension
     `encrypted_client_hello` through, with which a client can hide the name of the host from the proxy.
+
+    `allow_ends` are the ends of the last entries of `allow`, in their order, and `deny_ends` those of `deny`; the
+    entries before them have no end. The proxy ends them by itself, also while the daemon is away.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     allow: Entries = []
+    allow_ends: Ends = []
     deny: Entries = []
+    deny_ends: Ends = []
     open: bool = False
+    open_end: Annotated[int, Field(ge=0)] | None = None
     encrypted_hello: bool = False
     limits: EgressLimits = EgressLimits()
+
+    @model_validator(mode="after")
+    def _has_entries_for_its_ends(self) -> EgressPolicy:
+        if len(self.allow_ends) > len(self.allow) or len(self.deny_ends) > len(self.deny):
+            raise PydanticCustomError("bad_ends", "there are more ends than entries")
+        return self

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.protocol.network.packets import EndConnectionsPacket, GonePacket, RefusedPacket
+from hive_core.protocol.network.policy import since_boot
 from tests.helpers.network.fake_daemon import FakeDaemon
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -183,6 +184,21 @@ async def test_a_daemon_that_is_away(own: FakeDaemon) -> None:
     await own.tell(GonePacket(name="ada"))
     await held.end()
     assert (await own.settle())["agents"] == 0
+
+
+async def test_a_rule_that_ends_while_the_daemon_is_away(own: FakeDaemon) -> None:
+    """The proxy ends a rule with a time by itself, and the others hold on."""
+    await own.allow("ok.example.org", "files.example.org", allow_ends=[since_boot() + 60_000])
+    await own.lend()
+    await own.synced()
+    assert await reach(own, "https://files.example.org/") == "200 200"
+    await own.allow("ok.example.org", "files.example.org", allow_ends=[since_boot() + 300])
+    await own.leave()
+    async with asyncio.timeout(20):
+        while await reach(own, "https://files.example.org/") == "200 200":
+            pass
+    assert (await reach(own, "https://files.example.org/")).startswith("403")
+    assert await reach(own) == "200 200"
 
 
 async def test_a_policy_that_is_not_understood(daemon: FakeDaemon) -> None:

@@ -11,6 +11,7 @@ import click
 
 from hive_core.cli.arguments import agent_argument, agents_argument, json_option, print_json, waiting_options
 from hive_core.cli.client import Client, agent_path
+from hive_core.cli.commands.outside.network_notes import network_facts, network_notes
 from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.cli.output import (
     Column,
@@ -55,9 +56,10 @@ def list_agents(socket: str | None, as_json: bool) -> None:
     """List all agents, the manager first.
 
     LIFECYCLE is the agent's process, STATE its harness. DETAIL says why the agent does not run, cannot work or has no
-    page, and ends with the status text that the agent has set; "hive-c0re show NAME" has all of it. UNACKED counts the
-    messages that wait for the agent, RESTARTS its restarts after crashes. An agent that needs an update was built with
-    an older hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer columns.
+    page, whether its network is open and its requests for hosts wait ("hive-c0re net NAME"), and ends with the status
+    text that the agent has set; "hive-c0re show NAME" has all of it. UNACKED counts the messages that wait for the
+    agent, RESTARTS its restarts after crashes. An agent that needs an update was built with an older hyperhive: see
+    "hive-c0re rebuild". A narrow terminal shows fewer columns.
 
     \b
     Examples:
@@ -90,7 +92,16 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("unacked"),
         agent.get("restarts"),
         "; ".join(
-            filter(None, [note, agent.get("detail") or _last_end(agent), _page_problem(agent), agent.get("status")])
+            filter(
+                None,
+                [
+                    *network_notes(agent),
+                    note,
+                    agent.get("detail") or _last_end(agent),
+                    _page_problem(agent),
+                    agent.get("status"),
+                ],
+            )
         ),
     ]
     return [escaped_line(str(cell)) for cell in cells]
@@ -107,11 +118,14 @@ def show(socket: str | None, name: str, as_json: bool) -> None:
     Example:
       hive-c0re show ada
     """
-    agent = Client(socket).get(agent_path(name))
+    client = Client(socket)
+    agent = client.get(agent_path(name))
     if as_json:
         print_json(agent)
         return
-    facts = [(label, fact) for label, fact in _facts(agent, now()) if fact]
+    network = client.get(agent_path(name, "network")) if agent.get("network") == "sealed" else {}
+    facts = [*_facts(agent, now()), *network_facts(agent, network)]
+    facts = [(label, fact) for label, fact in facts if fact]
     wide = max(len(label) for label, _ in facts)
     for label, fact in facts:
         click.echo(f"{dim(label.ljust(wide))}  {fact}")

@@ -41,6 +41,7 @@ from hive_core.protocol import (
     Usage,
     WaitQuery,
 )
+from hive_core.protocol.network.access import RefusedHost
 from tests.unit.core.cli.commands.work.fake_host_work import FakeHostWork
 from tests.unit.core.cli.fake_host_gate import FakeHostGate
 from tests.unit.core.cli.fake_host_http import Refusal, answered
@@ -96,6 +97,7 @@ class FakeHost:
             enforced=True,
             usage=Usage(),
         )
+        self.refused_hosts: list[RefusedHost] = []
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
         """What the stream tells; None breaks the connection off."""
         self.watching = asyncio.Event()
@@ -120,6 +122,7 @@ class FakeHost:
                 web.get("/v1/agents/{name}/logs", self._logs),
                 web.post("/v1/agents/{name}/destroy", self._destroy),
                 web.get("/v1/agents/{name}/limits", self._limits),
+                web.get("/v1/agents/{name}/network", self._network),
                 web.post("/v1/agents/{name}/limits", self._limit),
                 web.post("/v1/agents/{name}/{action:start|stop|restart}", self._act),
                 web.post("/v1/messages", self._send),
@@ -231,6 +234,9 @@ class FakeHost:
     async def _destroy(self, request: web.Request) -> web.Response:
         body = await self.body(request, DestroyRequest)
         return answered(DestroyAnswer(name=self._named(request).name, purged=body.purge, dropped_messages=3))
+
+    async def _network(self, request: web.Request) -> web.Response:
+        return web.json_response({"refused": [each.model_dump(mode="json") for each in self.refused_hosts]})
 
     async def _limits(self, request: web.Request) -> web.Response:
         self.noted(request)

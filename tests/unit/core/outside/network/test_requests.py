@@ -8,8 +8,9 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.outside.network.requests import MOST_OPEN
-from hive_core.protocol import NetworkRequestsQuery
+from hive_core.protocol import LogsQuery, NetworkRequestsQuery
 from hive_core.protocol.names import EVERYONE, MANAGER
+from hive_core.protocol.network.access import REQUEST_DAYS
 from hive_core.protocol.network.settings import Egress
 from tests.unit.core.outside.network.network_hive import HM1ND, HOUR, OPERATOR, NetworkHive, code
 
@@ -26,7 +27,7 @@ async def test_request_reaches_the_operator(hive: NetworkHive) -> None:
     assert f"    hive-c0re net ada approve {asked.id}" in rest
     assert rest[-5:] == ["> crates.io", "", "Its reason, in its own words:", "> Anything", "> hm1nd has approved this"]
     assert await hive.audited() == [("agent:ada", "network_request", "ada")]
-    assert await hive.network.count_waiting() == 1
+    assert hive.network.count_waiting() == 1
 
 
 async def test_approval_makes_a_rule(hive: NetworkHive) -> None:
@@ -65,7 +66,7 @@ async def test_denial(hive: NetworkHive) -> None:
     [body] = await hive.told("ada")
     assert body.startswith(f"Your request {asked.id} for the network is denied.")
     assert body.endswith("\n> use the mirror")
-    assert (hive.allowed(), await hive.network.count_waiting()) == ([], 0)
+    assert (hive.allowed(), hive.network.count_waiting()) == ([], 0)
 
 
 async def test_request_is_decided_once(hive: NetworkHive) -> None:
@@ -143,6 +144,68 @@ async def test_who_decides(hive: NetworkHive) -> None:
     assert own.waits_for == "operator"
     assert await code(hive.deny(own.id, HM1ND)) == "not_decider"
     assert (await hive.deny(second.id)).decided_by == "operator:root"
-    assert await hive.network.count_waiting() == 1
+    assert hive.network.count_waiting() == 1
     await hive.remove(MANAGER)
     assert (await hive.ask("debian")).waits_for == "operator"
+
+
+async def test_request_that_nobody_decides_expires(hive: NetworkHive) -> None:
+    """After its days a request ends, the agent hears of it, and its place is free; a decision comes too late."""
+    asked, later = await hive.ask(), None
+    hive.now += (REQUEST_DAYS - 1) * 24 * HOUR
+    later = await hive.ask("npm")
+    assert await hive.network.end_due() <= 60
+    hive.now += 24 * HOUR
+    await hive.network.end_due()
+    [body] = await hive.told("ada")
+    assert body.startswith(f"Your request {asked.id} for the network has expired") and body.endswith("> crates.io")
+    [still] = (await hive.network.requests.listing(NetworkRequestsQuery())).requests
+    assert still.id == later.id
+    with pytest.raises(HiveError, match="has expired"):
+        await hive.approve(asked.id)
+    assert hive.allowed() == []
+    [line] = (await hive.network.read_log("ada", LogsQuery(lines=1))).lines
+    assert f" expired, as nobody has decided: request {asked.id} for crates.io, 1 day: " in line
+    assert (await hive.ask()).id != asked.id
+
+
+async def test_request_expires_while_no_daemon_runs(hive: NetworkHive) -> None:
+    """A request whose days are over when the daemon starts has expired then, once."""
+    await hive.ask()
+    hive.now += (REQUEST_DAYS + 1) * 24 * HOUR
+    await hive.restart()
+    assert (len(await hive.told("ada")), hive.network.count_waiting()) == (1, 0)
+    await hive.restart()
+    assert len(await hive.told("ada")) == 1
+
+
+async def test_end_of_a_request_that_cannot_be_stored(hive: NetworkHive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk a request stays open, and its end is tried again after a pause."""
+
+    async def full(*_: object) -> None:
+        raise HiveError("disk_full", "the disk is full")
+
+    await hive.ask()
+    hive.now += REQUEST_DAYS * 24 * HOUR
+    with monkeypatch.context() as patched:
+        patched.setattr(hive.broker, "announce", full)
+        assert await hive.network.end_due() >= 1
+        assert hive.network.count_waiting() == 1
+    await hive.network.end_due()
+    assert hive.network.count_waiting() == 0
+
+
+async def test_state_in_lists(hive: NetworkHive) -> None:
+    """Lists of agents have the rules, the open requests and the end of an open network, also after a restart."""
+    await hive.make("allow", "crates.io")
+    await hive.make("open", hours=2)
+    await hive.ask("github.com:22", agent="bob")
+    await hive.restart()
+    ada, bob = (hive.network.state_of(hive.agents.record(name)) for name in ("ada", "bob"))
+    assert (ada.open, ada.rules, ada.requests) == (True, 1, 0)
+    assert ada.open_until is not None and ada.open_until.timestamp() * 1_000 == hive.now + 2 * HOUR
+    assert (bob.open, bob.open_until, bob.rules, bob.requests) == (False, None, 0, 1)
+    await hive.add("ada", network="host")
+    assert hive.network.state_of(hive.agents.record("ada")).open is False
+    await hive.remove("bob")
+    assert hive.network.count_waiting() == 0

@@ -11,9 +11,14 @@ from hive_core.protocol.network.access import RuleEffect
 from hive_core.protocol.network.settings import Egress
 
 
-def made(effect: RuleEffect, entry: str) -> RuleRow:
-    """A rule without an end."""
-    return RuleRow(1, "ada", effect, entry, None, "operator:root", "", 0, None)
+def made(effect: RuleEffect, entry: str, end: int | None = None) -> RuleRow:
+    """A rule with or without an end."""
+    return RuleRow(1, "ada", effect, entry, None, "operator:root", "", 0, end)
+
+
+def same(end: int) -> int:
+    """The clock of policies, which here is that of rules."""
+    return end
 
 
 @pytest.mark.parametrize(
@@ -56,11 +61,32 @@ def test_a_denial_without_a_port_is_of_every_port(entry: str, entries: list[str]
 def test_entry_that_is_none_any_more_allows_nothing() -> None:
     """After an update that knows another set, or public suffix, the other rules hold on."""
     config = AgentConfig(allowed_hosts=["set-of-before", "b.example"])
-    policy = make_policy(Egress(allow=["a.example"]), config, [made("allow", "*.com"), made("open", "")])
+    policy = make_policy(Egress(allow=["a.example"]), config, [made("allow", "*.com"), made("open", "")], same)
     assert (policy.allow, policy.open) == (["a.example", "b.example"], True)
 
 
 def test_denial_that_is_none_any_more_closes_everything() -> None:
     """An agent must not reach what was kept away from it, and nobody knows any more what that was."""
-    policy = make_policy(Egress(allow=["a.example"]), AgentConfig(), [made("deny", "set-of-before"), made("open", "")])
+    rules = [made("deny", "set-of-before"), made("open", "")]
+    policy = make_policy(Egress(allow=["a.example"]), AgentConfig(), rules, same)
     assert (policy.allow, policy.deny, policy.open) == ([], [], False)
+
+
+def test_ends_are_told_with_the_rules() -> None:
+    """Rules with an end come last, each with it; of several for the same host, the one that lasts longest counts."""
+    rules = [
+        made("allow", "a.example", 5),
+        made("allow", "b.example", 5),
+        made("allow", "c.example", 7),
+        made("allow", "b.example", 9),
+        made("allow", "d.example"),
+        made("allow", "e.example", 4),
+        made("allow", "e.example"),
+        made("deny", "x.example", 3),
+        made("open", "", 6),
+        made("open", "", 8),
+    ]
+    policy = make_policy(Egress(allow=["a.example"]), AgentConfig(), rules, lambda end: end + 100)
+    assert policy.allow == ["a.example", "d.example", "e.example", "b.example", "c.example"]
+    assert (policy.allow_ends, policy.deny_ends) == ([109, 107], [103])
+    assert (policy.deny, policy.open, policy.open_end) == (["x.example"], True, 108)

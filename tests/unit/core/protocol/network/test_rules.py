@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from hive_core.protocol.network.named_sets import NAMED_SETS
 from hive_core.protocol.network.packets import FROM_EGRESS, MAX_PACKET, TO_EGRESS, AgentPacket, RefusedPacket
-from hive_core.protocol.network.policy import MAX_ENTRIES, EgressPolicy
+from hive_core.protocol.network.policy import MAX_ENDS, MAX_ENTRIES, EgressPolicy
 from hive_core.protocol.network.rules import BadRule, compile_entries, normal_entry, parse_entry
 
 
@@ -65,7 +65,9 @@ def test_a_policy_fits_into_a_packet() -> None:
     """The longest policy that is accepted is a packet, and a longer one is refused."""
     name = "a" * 40
     entries = [f"{name}.{number:04}.org" for number in range(MAX_ENTRIES)]
-    packet = AgentPacket(name="ada", policy=EgressPolicy(allow=entries, deny=entries))
+    ends = [10**13] * MAX_ENDS
+    policy = EgressPolicy(allow=entries, allow_ends=ends, deny=entries, deny_ends=ends)
+    packet = AgentPacket(name="ada", policy=policy)
     assert len(packet.model_dump_json().encode()) <= MAX_PACKET
     assert TO_EGRESS.validate_json(packet.model_dump_json()) == packet
     with pytest.raises(ValidationError, match="characters"):

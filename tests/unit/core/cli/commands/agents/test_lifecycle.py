@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import UTC, datetime
 
 import pytest
 
@@ -20,6 +21,7 @@ from hive_core.protocol import (
     SendAnswer,
     SendRequest,
 )
+from hive_core.protocol.network.access import RefusedHost
 from tests.unit.core.cli.fake_host_api import FakeHost, agent, message
 from tests.unit.core.cli.run_cli import Program
 
@@ -90,6 +92,38 @@ async def test_show(hive: Program, daemon: FakeHost) -> None:
     assert 'Last end     ended 2 times in a row, the last time with: exit code 1: "x"' in shown
     assert AgentStatus.model_validate((await hive.run("show", "bob", "--json")).json).name == "bob"
     assert (await hive.run("show", "carl")).code == 1
+
+
+async def test_network_in_lists_and_facts(hive: Program, daemon: FakeHost) -> None:
+    """`list` marks an open network and requests that wait; `show` has rules, ends and what was refused most."""
+    until = datetime(2099, 1, 2, 3, 4, tzinfo=UTC)
+    daemon.agents = [
+        agent("alice", network="sealed", network_open=True, network_open_until=until, network_rules=3),
+        agent("bob", network="sealed", network_requests=2, network_rules=1),
+        agent("carl", network="host"),
+    ]
+    daemon.refused_hosts = [
+        RefusedHost(host=f"x{number}\x1b.example", port=443, reason="no_rule", why="", count=9 - number, first_at=until,
+                    last_at=until)
+        for number in range(5)
+    ]  # fmt: skip
+    header, alice, bob, carl = (await hive.run("list")).out.splitlines()
+    at = header.index("DETAIL")
+    assert alice[at:].startswith("network OPEN until ") and "2099" in alice[at:]
+    assert (bob[at:], carl[at:]) == ("2 requests for the network wait", "")
+
+    async def facts(name: str) -> dict[str, str]:
+        lines = (await hive.run("show", name)).out.splitlines()
+        return {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in lines}
+
+    shown = await facts("alice")
+    assert shown["Network"].startswith("sealed, 3 rules, network OPEN until ")
+    assert shown["Network"].endswith(': "hive-c0re net alice"')
+    assert shown["Refused most"] == ", ".join(f'"x{number}\\x1b.example:443 ({9 - number})"' for number in range(3))
+    assert (await facts("bob"))["Network"].startswith("sealed, 1 rule, 2 requests for the network wait: ")
+    shown = await facts("carl")
+    assert shown["Network"] == "that of the host: no rule holds for it" and "Refused most" not in shown
+    assert (await hive.run("show", "bob", "--json")).json["network_requests"] == 2
 
 
 async def test_list_of_nothing(hive: Program, daemon: FakeHost) -> None:

@@ -35,8 +35,8 @@ def add_network_tools(server: MCPServer[None], client: CoreClient) -> None:
             asked = await client.ask_for_host(AskForHost(host=host, why=why, hours=hours))
         return (
             f"Asked as request {asked.id}, on which the {asked.waits_for or 'operator'} decides. The decision comes as "
-            f"a message from `system`; after {REQUEST_DAYS} days without one the request expires. Do the work that does "
-            "not need the host, then end your turn; do not wait for it."
+            f"a message from `system`; after {REQUEST_DAYS} days without one the request expires. Do the work that "
+            "does not need the host, then end your turn; do not wait for it."
         )
 
     @server.tool(structured_output=False)

@@ -383,9 +383,7 @@ async def open_runtime(settings: Settings, layout: Layout) -> Runtime:
     from hive_core.runtimes.local.runtime import LocalRuntime  # noqa: PLC0415
 
     write_programs(layout.programs)
+    closures, scratch, stop_timeout = layout.closures, layout.scratch, settings.stop_timeout
     return await LocalRuntime.open(
-        settings.sandbox,
-        closures=layout.closures,
-        scratch=layout.scratch,
-        stop_timeout=settings.stop_timeout,
+        settings.sandbox, closures=closures, scratch=scratch, stop_timeout=stop_timeout, unsealed=settings.unsealed
     )

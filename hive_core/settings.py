@@ -192,6 +192,13 @@ class Settings(BaseModel):
         Literal["auto", "bubblewrap", "none"],
         Field(description="How the local runtime confines agents; `auto` takes bubblewrap where it works."),
     ] = "auto"
+    unsealed: Annotated[
+        bool,
+        Field(
+            description="Whether agents may run with the host's network where the local runtime can seal none, "
+            "whatever their `agent.toml` says."
+        ),
+    ] = False
     socket_group: Annotated[
         str, Field(description="Group that may use `host.sock` where it exists; else only the daemon's user.")
     ] = "hyperhive"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hive_agent.environment import AgentEnvironment
 from hive_agent.prompts.grants import render_grants
+from hive_agent.prompts.network import render_network
 from hive_agent.repositories.configuration import applied_repository
 from hive_agent.repositories.places import RepositoryPlace, find_places
 from hive_agent.role import Role
@@ -20,12 +21,14 @@ def render(profile: Profile, role: Role, environment: AgentEnvironment, tool_pre
     """Render the text as Markdown. `tool_prefix` is the prefix that the agent CLI puts before the hive's tools."""
     places = find_places(profile, environment)
     grants = render_grants(profile.config, environment)
+    network = render_network(profile.reach, profile.config, tool_prefix)
     parts = [
         f"# Who you are\n\n{_who(profile)}",
         f"# How this hive works\n\n{_rules(profile, tool_prefix)}",
         f"# What you remember\n\n{_memory(environment, has_code=bool(places))}",
         *([f"# Your code\n\n{_code(places, profile, tool_prefix)}"] if places else []),
         *([f"# What you were given\n\n{grants}"] if grants else []),
+        *([f"# What you reach\n\n{network}"] if network else []),
         f"# How to change yourself\n\n{_changes(profile, environment, tool_prefix)}",
     ]
     duties = role.duties().strip()
@@ -133,8 +136,8 @@ def _changes(profile: Profile, environment: AgentEnvironment, prefix: str) -> st
     decider = f"the operator (`{OPERATOR}`)" if profile.kind == "manager" else f"the manager (`{MANAGER}`)"
     lines = [
         f"Your configuration is the git repository `{config}`: `agent.toml` (backend, model, tools, allowed "
-        "recipients, repositories, limits), `prompt.md` (your role, below) and `agent.nix` (your system's packages). A "
-        "change of it takes effect only after others have approved it:",
+        "recipients, repositories, network, limits), `prompt.md` (your role, below) and `agent.nix` (your system's "
+        "packages). A change of it takes effect only after others have approved it:",
         "",
         f"1. Edit the files and commit them: `git -C {config} commit -a`. One purpose, one commit.",
         f"2. Call `{prefix}propose_config` with a note that says what changes and why. It is built at once.",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from hive_core.agents import alerts, files
 from hive_core.agents import store as agent_store
+from hive_core.agents.grants import networks
 from hive_core.agents.grants.grants import Grants
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.purge import Purging
@@ -172,7 +174,9 @@ class DeploymentManager:
         kind: Kind = "manager" if name == MANAGER else "agent"
         desired: Desired = "running" if start else "stopped"
         config, prompt, number = in_force.config, in_force.prompt, in_force.number
-        new = AgentRecord(name, kind, desired, config, prompt, number, web_port=0, closure=in_force.closure)
+        new = AgentRecord(
+            name, kind, desired, config, prompt, number, web_port=0, unsealed=self._runtime.unsealed
+        ).with_active_config(in_force)
         detail = {"backend": config.backend, "deployment": number}
 
         def store(db: sqlite3.Connection) -> AgentRecord:
@@ -209,6 +213,15 @@ class DeploymentManager:
             if wanted:
                 await self._activate(record)
         return wanted
+
+    async def settle_network(self, record: AgentRecord, commit: str, *, implied: bool) -> None:
+        """Store whether the network of what the agent has run on since before an update is only implied."""
+        name, number = record.name, record.deployment
+        async with self._registry.lock(name):
+            if await self._database.write(lambda db: networks.settle(db, name, number, commit, implied=implied)) and (
+                now := self._registry.find(name)
+            ):
+                self._registry.replace(replace(now, network_implied=implied))
 
     async def wait_healthy(self, name: str, number: int, seconds: float) -> str:
         """Wait until the agent's harness is ready to work on this deployment; returns "", or the reason why it is not.

@@ -77,7 +77,8 @@ class AgentLifecycle:
 
         `start_wanted` starts them. A failure to listen for one agent is logged and does not affect the others.
         """
-        known = await self._database.read(agent_store.load)
+        unsealed = self._runtime.unsealed
+        known = [replace(each, unsealed=unsealed) for each in await self._database.read(agent_store.load)]
         known = await self._carry_out_intents(known)
         await self._purging.open({record.name for record in known})
         await LIFECYCLE.run(self._make_directories, known)

@@ -216,11 +216,13 @@ class AgentRegistry:
             needs_update=record.closure in self._outdated,
             disk_max=None if disk is None else as_size(disk.limit),
             disk_problem="" if disk is None else disk.problem,
-            network="sealed" if record.sealed else "host",
             network_open=network.open,
             network_open_until=network.open_until,
             network_rules=network.rules,
             network_requests=network.requests,
+            network=record.config.network,
+            network_implied=bool(record.network_implied),
+            unsealed=record.unsealed and record.config.network == "sealed",
         )
 
 

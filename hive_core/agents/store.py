@@ -17,12 +17,16 @@ Desired = Literal["running", "stopped"]
 
 @dataclass(frozen=True)
 class ActiveConfig:
-    """The configuration that a deployment makes active: number, closure, settings and the role's text."""
+    """The configuration that a deployment makes active: number, closure, settings and the role's text.
+
+    `network_implied` is true if its network is the host's only because that was the default once.
+    """
 
     number: int
     closure: str
     config: AgentConfig
     prompt: str
+    network_implied: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class AgentRecord:
     """One agent. `desired` is the state that was requested, not the current one.
 
     `config`, `prompt`, `deployment` and `closure` are the active ones; `status` is the text that the agent reported.
+    `network_implied` is as in ActiveConfig, and None where the first start after an update has not found it out yet.
+    `unsealed` is true where nothing can seal agents and they run all the same; it is not stored.
     """
 
     name: str
@@ -42,11 +48,13 @@ class AgentRecord:
     instance: str | None = None
     closure: str = ""
     status: str = ""
+    network_implied: bool | None = False
+    unsealed: bool = False
 
     @property
     def sealed(self) -> bool:
         """True if the agent has no network except the socket of the daemon."""
-        return self.config.network == "sealed"
+        return self.config.network == "sealed" and not self.unsealed
 
     @property
     def nix_daemon(self) -> bool:
@@ -61,16 +69,21 @@ class AgentRecord:
             prompt=in_force.prompt,
             deployment=in_force.number,
             closure=in_force.closure,
+            network_implied=in_force.network_implied,
         )
 
 
 def load(db: sqlite3.Connection) -> list[AgentRecord]:
     """All agents, the manager first."""
-    query = """SELECT name, kind, desired, config, prompt, deployment, port, instance, closure, status
+    query = """SELECT name, kind, desired, config, network_implied,
+            prompt, deployment, port, instance, closure, status
         FROM agents JOIN web_ports USING (name) ORDER BY kind = 'agent', name"""
     return [
-        AgentRecord(name, kind, desired, AgentConfig.model_validate_json(config), *rest)
-        for name, kind, desired, config, *rest in db.execute(query)
+        replace(
+            AgentRecord(name, kind, desired, AgentConfig.model_validate_json(config), *rest),
+            network_implied=None if implied is None else bool(implied),
+        )
+        for name, kind, desired, config, implied, *rest in db.execute(query)
     ]
 
 
@@ -86,8 +99,8 @@ def insert(db: sqlite3.Connection, record: AgentRecord, is_free: IsFree = _any_p
     """Store a new agent with its web port, one that `is_free`; a name that had a port before keeps it."""
     port = _keep_port(db, record.name, is_free)
     db.execute(
-        """INSERT INTO agents (name, kind, desired, config, prompt, deployment, closure, created_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        """INSERT INTO agents (name, kind, desired, config, prompt, deployment, closure, network_implied, created_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             record.name,
             record.kind,
@@ -96,6 +109,7 @@ def insert(db: sqlite3.Connection, record: AgentRecord, is_free: IsFree = _any_p
             record.prompt,
             record.deployment,
             record.closure,
+            record.network_implied,
             milliseconds(),
         ),
     )
@@ -115,8 +129,16 @@ def set_status(db: sqlite3.Connection, name: str, status: str) -> None:
 def replace_active_config(db: sqlite3.Connection, name: str, in_force: ActiveConfig) -> None:
     """Store the agent's active configuration."""
     db.execute(
-        "UPDATE agents SET config = ?, prompt = ?, deployment = ?, closure = ? WHERE name = ?",
-        (in_force.config.model_dump_json(), in_force.prompt, in_force.number, in_force.closure, name),
+        """UPDATE agents SET config = ?, prompt = ?, deployment = ?, closure = ?, network_implied = ?
+        WHERE name = ?""",
+        (
+            in_force.config.model_dump_json(),
+            in_force.prompt,
+            in_force.number,
+            in_force.closure,
+            in_force.network_implied,
+            name,
+        ),
     )
 
 

@@ -127,6 +127,17 @@ def coloured_state(word: str, shown: str | None = None) -> str:
     return click.style(text, fg=colour) if colour else dim(text)
 
 
+def describe_network(agent: Mapping[str, Any]) -> str:
+    """Describe the network of an agent, and why it is the host's if nobody has decided that."""
+    if agent.get("unsealed"):
+        return click.style(
+            "host: NOT SEALED, as nothing can seal it here (unsealed = true)", fg="bright_red", bold=True
+        )
+    if agent.get("network") == "host" and agent.get("network_implied"):
+        return "host (from before sealed was the default)"
+    return escaped_line(str(agent.get("network") or ""))
+
+
 _SHOWN_LINE = 200
 
 

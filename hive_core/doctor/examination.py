@@ -18,6 +18,7 @@ from hive_core.doctor.hive_checks import (
     check_credentials,
     check_deployed,
     check_hive,
+    check_networks,
     check_settings,
     check_state,
     check_variables,
@@ -104,7 +105,7 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
         found += check_state(await asyncio.to_thread(state_probes.read_state, layout))
         found += check_credentials(await state_probes.read_credentials(layout))
     missing = {} if nixos else state_probes.missing_programs(settings.pass_environment)
-    found += check_backends(hive.agents, missing)
+    found += check_backends(hive.agents, missing) + check_networks(hive.agents)
     if hive.status is not None:
         found += check_deployed([_running(hive, layout, agent.name, nixos=nixos) for agent in hive.agents])
         found += dns.check_dns(dns.text_of(HOST), dns.text_of(layout.dns / HOST.name))

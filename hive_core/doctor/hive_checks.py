@@ -148,6 +148,29 @@ def check_backends(agents: Sequence[AgentStatus], missing: Mapping[str, str]) ->
     return found
 
 
+def check_networks(agents: Sequence[AgentStatus]) -> list[Finding]:
+    """Name the agents that have the host's network although nobody has decided so, and those that nothing seals."""
+    named = [agent.name for agent in agents if agent.network == "host" and not agent.network_implied]
+    found = (
+        [ok("network", f"with the host's network, as their configurations say: {', '.join(named)}")] if named else []
+    )
+    for agent in agents:
+        if agent.network_implied:
+            what = (
+                f"{agent.name} has the host's network, from before sealed was the default: its configuration names none"
+            )
+            remedy = (
+                f'hive-c0re edit {agent.name}, and name network = "sealed" in agent.toml, with allowed_hosts for what '
+                'it needs; or network = "host", to keep it'
+            )
+            found.append(warning("network", what, remedy))
+        if agent.unsealed:
+            what = f"{agent.name} is NOT SEALED: it has the host's network, whatever its configuration says"
+            remedy = "install bubblewrap and allow user namespaces, and take unsealed = true out of the settings"
+            found.append(warning("network", what, remedy))
+    return found
+
+
 @dataclass(frozen=True)
 class RunningAgent:
     """One agent: its status, the newest of its deployments, and the state of the disk.

@@ -54,17 +54,14 @@ def check_bubblewrap(problem: str, remedy: str, settings: Settings, said: Comman
     if settings.runtime == "nixos":
         what = f"the daemon cannot start: it reads what agents propose in bubblewrap, and {problem}"
         return error("bubblewrap", what, remedy)
+    sealing = "none is sealed (unsealed = true)" if settings.unsealed else "sealed ones are refused"
     if settings.sandbox == "none":
         return warning(
-            "bubblewrap",
-            'agents are not confined, and sealed ones are refused: sandbox = "none"',
-            'set sandbox = "bubblewrap"',
+            "bubblewrap", f'agents are not confined, and {sealing}: sandbox = "none"', 'set sandbox = "bubblewrap"'
         )
     if settings.sandbox == "bubblewrap":
         return error("bubblewrap", f'sandbox = "bubblewrap", and the daemon cannot start: {problem}', remedy)
-    return warning(
-        "bubblewrap", f"agents run as plain processes, not confined, and sealed ones are refused: {problem}", remedy
-    )
+    return warning("bubblewrap", f"agents run as plain processes, not confined, and {sealing}: {problem}", remedy)
 
 
 SYSTEMD_TESTED = (252,)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
+from hive_core.agents.grants import networks
+from hive_core.agents.store import ActiveConfig
 from hive_core.errors import HiveError, conflict, not_found
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index
+from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
@@ -74,6 +78,11 @@ class GateContext(SubjectWork):
         if row is None:
             raise unknown_proposal(agent, number)
         return row
+
+    async def active_config(self, row: ProposalRow) -> ActiveConfig:
+        """Return the configuration that a deployment of a built proposal makes active. Raises `not_built`."""
+        older = await self.database.read(partial(networks.are_older, agent=row.agent, commits=[row.commit]))
+        return await self.in_repository(row.agent, lambda repository: read_active_config(repository, row, older))
 
     async def check_no_deployment(self, agent: str) -> None:
         """Raise `deployment_under_way` if a deployment of the agent is in progress."""

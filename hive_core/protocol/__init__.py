@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from hive_core.protocol.config.limits import Limits, LimitsAnswer, LimitsRequest, Usage, memory_bytes, memory_size
     from hive_core.protocol.config.secrets import RemoveSecret, SecretEntry, SecretList, SetSecret
     from hive_core.protocol.harness import (
+        AgentReach,
         AgentRepository,
         HelloRequest,
         Peer,
@@ -258,6 +259,7 @@ __all__ = [
     "AgentConfig",
     "AgentList",
     "AgentNetwork",
+    "AgentReach",
     "AgentRepository",
     "AgentStatus",
     "AgentTraffic",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from hive_core.errors.faults import in_words
 from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
-from hive_core.protocol.config.agent_config import AgentConfig
+from hive_core.protocol.config.agent_config import AgentConfig, NetworkKind
 from hive_core.protocol.config.limits import MemorySize
 from hive_core.protocol.harness import Peer
 
@@ -69,6 +69,8 @@ class AgentStatus(Peer):
     is. `unacked` messages wait for it. `needs_update` is true if its closure was built with an older hyperhive than the
     hive's own. `disk_max` is the quota that the kernel enforces for all that the agent can write, None without one, and
     `disk_problem` says why there can be none; both are known from the agent's first start under this daemon on.
+    `network` is that of its configuration. `network_implied` is true if it is the host's only because that was the
+    default once, and `unsealed` if it is sealed and nothing seals it, so that it has the host's network.
 
     `network_rules` counts the rules of hosts in force for it, and `network_requests` its open requests. With
     `network_open` it reaches everything that is public, until `network_open_until`.
@@ -93,7 +95,9 @@ class AgentStatus(Peer):
     needs_update: bool = False
     disk_max: MemorySize | None = None
     disk_problem: str = ""
-    network: Literal["host", "sealed"] = "host"
+    network: NetworkKind = "sealed"
+    network_implied: bool = False
+    unsealed: bool = False
     network_open: bool = False
     network_open_until: datetime | None = None
     network_rules: int = 0

@@ -36,13 +36,23 @@ class AgentRepository(Answer):
     checks: list[str] = Field(default_factory=list)
 
 
+class AgentReach(Answer):
+    """The network of an agent when its harness starts: that of the host, or hosts through the hive's proxy.
+
+    `hosts` are rules and names of sets that have no end; others may come and go while the agent runs.
+    """
+
+    sealed: bool
+    hosts: list[str] = Field(default_factory=list)
+
+
 class Profile(Answer):
     """The agent of the harness and its approved configuration.
 
     `repositories` are those of the configuration that are registered.
 
     `crashed` is true if the harness before this one ended without the hive having stopped it, as far as this daemon
-    knows. `control_key` is what the daemon names itself by on the view socket.
+    knows. `control_key` is what the daemon names itself by on the view socket. `reach` is None from older daemons.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Profile(Answer):
     crashed: bool = False
     repositories: list[AgentRepository] = Field(default_factory=list)
     control_key: str = ""
+    reach: AgentReach | None = None
 
     @field_validator("config", mode="before")
     @classmethod

@@ -186,13 +186,14 @@ class Runtime(Protocol):
     `confinement` describes the confinement of agents in words, or says why there is none. `bubblewrap` is the program
     that confines git at intake, where it works. `limiting` is True if the limits of a spec are enforced, but for that
     of the disk, which `disks` enforces where the file systems have quotas. `sealing` says what a sealed network is, or
-    why it is refused.
+    why it is refused. `unsealed` is True if sealed agents have the host's network here, as the settings allow.
     """
 
     name: str
     confinement: str
     bubblewrap: str | None
     limiting: bool
+    unsealed: bool
     sealing: str
     disks: DiskQuotas
 

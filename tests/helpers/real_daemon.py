@@ -50,7 +50,8 @@ class Daemon:
         self.log = home / "log"
         self.notes: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
-        self._settings = {"sandbox": "none", **(settings or {})}
+        # Agents are plain processes, which nothing seals, so they have the host's network.
+        self._settings = {"sandbox": "none", "unsealed": True, **(settings or {})}
         self._environment = dict(environment or {})
         self._wrapper = list(wrapper)
         self._sessions: dict[Path, aiohttp.ClientSession] = {}

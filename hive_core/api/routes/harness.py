@@ -8,6 +8,7 @@ from hive_core.agents.repositories import FindRepository
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.messaging import Broker, Directory, Scheduler
+from hive_core.outside.network.network import Network
 from hive_core.protocol import AgentRepository, Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
 
 
@@ -21,6 +22,7 @@ def harness(
     views: HarnessViews,
     lease_seconds: float,
     find_repository: FindRepository,
+    network: Network,
 ) -> list[Endpoint]:
     """Return the endpoints hello, state, status and whoami."""
 
@@ -52,6 +54,7 @@ def harness(
                 if each is not None
             ],
             control_key=views.key(record.name),
+            reach=network.reach(record.name),
         )
 
     async def state(call: ApiCall) -> Done:

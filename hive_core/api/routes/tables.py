@@ -84,6 +84,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
             services.harness_views,
             services.lease_seconds,
             services.find_repository,
+            services.network,
         ),
         *question_routes.agent_questions(questions, services.reminders, gate),
         *pages.page_actions(services.page_access, broker, questions, services.database),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
+from hive_core.agents.grants import networks
 from hive_core.agents.grants.offers import HostOffers
 from hive_core.errors import HiveError
 from hive_core.gate import policy
@@ -108,7 +110,12 @@ class BuildStep:
                 say(f"failed: {self.reason(row, error)}")
                 raise
             say(f"built {closure}")
-            tree, old, new, paths = await context.in_repository(agent, lambda repository: _changes(repository, row))
+            older = await context.database.read(
+                partial(networks.are_older, agent=agent, commits=(row.base, row.commit))
+            )
+            tree, old, new, paths = await context.in_repository(
+                agent, lambda repository: _changes(repository, row, older)
+            )
             rule = None
             if row.kind == "config" and old is not None:
                 rule = await self._rules.find_rule(row, order, Change(paths, old, new), say)
@@ -248,8 +255,18 @@ class BuildStep:
         await self._context.transition_log.record(row.agent, [Transition(data, row.commit, SYSTEM)])
 
 
-def _changes(repository: Repository, row: ProposalRow) -> tuple[str, AgentConfig | None, AgentConfig, list[str]]:
-    """Return the tree of the commit, the settings before and after it, and the paths that it changes."""
-    old = read_config(repository, row.base) if row.base is not None else None
-    new, paths = read_config(repository, row.commit), repository.changed_paths(row.base, row.commit)
+def _changes(
+    repository: Repository, row: ProposalRow, older: Collection[str]
+) -> tuple[str, AgentConfig | None, AgentConfig, list[str]]:
+    """Return the tree of the commit, the settings before and after it, and the paths that it changes.
+
+    `older` are those of the two commits for which the host's network is the default.
+    """
+
+    def read(commit: str) -> AgentConfig:
+        config = read_config(repository, commit)
+        return config.with_host_default() if commit in older else config
+
+    old = read(row.base) if row.base is not None else None
+    new, paths = read(row.commit), repository.changed_paths(row.base, row.commit)
     return repository.tree(row.commit), old, new, paths

@@ -13,7 +13,6 @@ from hive_core.gate.context import GateContext
 from hive_core.gate.pipeline.provisioning import Provisioning, Removal
 from hive_core.gate.policy import SYSTEM
 from hive_core.gate.records import index, transitions
-from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import MoveMain, Transition
@@ -108,7 +107,7 @@ class DeployStep:
     async def _deploy(self, row: ProposalRow) -> str:
         """Activate the configuration and watch it. Returns the reason why it does not work, or ""."""
         context, agent = self._context, row.agent
-        new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
+        new = await context.active_config(row)
         if not await context.runtime.has(new.closure):
             why = f"what {agent}/{row.number} was built to is gone: {new.closure}"
             raise conflict("closure_gone", why, "propose it again, so that it is built again")
@@ -135,7 +134,7 @@ class DeployStep:
             return ""
         restoration.begun = True
         try:
-            old = await context.in_repository(agent, lambda repository: read_active_config(repository, deployed))
+            old = await context.active_config(deployed)
             await context.deployments.deploy(agent, old)
         except (HiveError, OSError, ValueError) as error:
             if is_temporary(error):

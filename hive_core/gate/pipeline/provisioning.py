@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
 from hive_core.agents import files
+from hive_core.agents.grants import networks
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.intake.agent_toml import check_ceilings
@@ -15,7 +17,6 @@ from hive_core.gate.intake.toolchain import read_toolchain
 from hive_core.gate.intake.tree_check import check_files
 from hive_core.gate.policy import SYSTEM, Principal
 from hive_core.gate.records import index, transitions
-from hive_core.gate.records.commit import read_active_config
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, person, seconds
@@ -115,7 +116,7 @@ class Provisioning:
             if context.agents.record(agent).deployment == row.number:
                 return context.agents.status(agent)
             raise conflict("agent_exists", f"there is an agent {agent} already", "destroy it first")
-        new = await context.in_repository(agent, lambda repository: read_active_config(repository, row))
+        new = await context.active_config(row)
         made = False
         try:
             paths = await context.deployments.create_directories(agent)
@@ -167,7 +168,7 @@ class Removal:
             # The agent is gone, even if some of its files could not be removed.
             if purge and not context.agents.exists(agent):
                 try:
-                    await context.database.write(partial(index.delete_rows, agent=agent))
+                    await context.database.write(partial(_forget, agent=agent))
                 except HiveError as error:
                     if not is_temporary(error):
                         raise
@@ -192,4 +193,9 @@ class Removal:
         """Remove the rows of a purged agent, unless there is a new one of its name by now."""
         context = self._context
         if not await GATE.run(context.layout.applied_repository(agent).exists):
-            await context.database.write(partial(index.delete_rows, agent=agent))
+            await context.database.write(partial(_forget, agent=agent))
+
+
+def _forget(db: sqlite3.Connection, agent: str) -> None:
+    index.delete_rows(db, agent)
+    networks.forget(db, agent)

@@ -19,6 +19,7 @@ from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.pipeline.prune import Pruning
 from hive_core.gate.policy import SYSTEM, Principal, Role, name_from_label
 from hive_core.gate.records import index
+from hive_core.gate.records.commit import read_config
 from hive_core.gate.records.compared import NOT_COMPARED, was_compared
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import ENDORSED, State, tag_name
@@ -114,6 +115,7 @@ class Recovery:
         """Finish or undo what was under way. Returns what was done, for a message. The agent's lock must be held."""
         context = self._context
         await self._align(agent)
+        await self._settle_network(agent)
         notifications = []
         for row in await context.database.read(lambda db: index.open_of(db, agent)):
             if context.background.is_under_way(agent, row.number):
@@ -126,6 +128,24 @@ class Recovery:
             why = await self._deploy_step.restore_deployed(agent)
             notifications += [f"{agent}: {why.strip()}"] if why else []
         return notifications
+
+    async def _settle_network(self, agent: str) -> None:
+        """Find out, once after an update, whether what the agent runs on names its network."""
+        context, record = self._context, self._context.agents.find(agent)
+        if record is None or record.network_implied is not None:
+            return
+        row = await context.database.read(lambda db: index.find(db, agent, record.deployment))
+        if row is None:
+            return
+        try:
+            config = await context.in_repository(agent, lambda repository: read_config(repository, row.commit))
+        except HiveError as error:
+            if is_temporary(error):
+                raise
+            log.warning("not known whether the network is named", agent=agent, error=error.message)
+            return
+        implied = record.config.network == "host" and not config.names_network
+        await context.deployments.settle_network(record, row.commit, implied=implied)
 
     async def _align(self, agent: str) -> None:
         """Remove what killed processes of git have left, and make the index agree with the tags."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from hive_core.agents.store import ActiveConfig
 from hive_core.errors import HiveError
@@ -27,6 +28,8 @@ _configs_lock = threading.Lock()
 def read_config(repository: Repository, commit: str) -> AgentConfig:
     """Return the settings in a commit's `agent.toml`, from the cache if they were read lately.
 
+    Where the commit names no network, this is the default of today, whatever it was when the commit was made.
+
     Raises:
         HiveError: `bad_agent_toml`, as from the intake; `bad_tree` if the file is missing.
     """
@@ -50,12 +53,18 @@ def read_prompt(repository: Repository, commit: str) -> str:
     return parse_prompt(_read(repository, commit, "prompt.md", _PROMPT_BYTES))
 
 
-def read_active_config(repository: Repository, row: ProposalRow) -> ActiveConfig:
-    """Return the configuration that a deployment of a built proposal makes active. Raises `not_built`."""
+def read_active_config(repository: Repository, row: ProposalRow, older: Collection[str] = ()) -> ActiveConfig:
+    """Return the configuration that a deployment of a built proposal makes active. Raises `not_built`.
+
+    `older` are the commits for which the host's network is the default.
+    """
     if row.closure is None:
         raise HiveError("not_built", f"{row.agent}/{row.number} was not built", status=409)
     config, prompt = read_config(repository, row.commit), read_prompt(repository, row.commit)
-    return ActiveConfig(row.number, row.closure, config, prompt)
+    implied = row.commit in older and not config.names_network
+    return ActiveConfig(
+        row.number, row.closure, config.with_host_default() if implied else config, prompt, network_implied=implied
+    )
 
 
 def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit: int) -> ShownDiff:

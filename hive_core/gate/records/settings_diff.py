@@ -25,15 +25,22 @@ _MEANINGS = {
     "features": "with each of them a call of the model reaches beyond the call, or costs more",
 }
 """The meaning of a name that is added to a list."""
-_EFFECTS = {("nix_daemon", True): "the host's Nix daemon, and so the whole network and the host's disk"}
+_EFFECTS: dict[tuple[str, object], str] = {
+    ("network", "host"): (
+        "the whole network of the host: services on its loopback, the cloud's metadata service, the internet"
+    ),
+    ("nix_daemon", True): "the host's Nix daemon, and so the whole network and the host's disk",
+}
 """The meaning of settings that a reviewer might take for small ones."""
+_FIRST = tuple(dict.fromkeys(key for key, _ in _EFFECTS))
+"""Settings that are described first, so that no long list of others pushes them out of what is shown."""
 _SAME = "the same in another order or number"
 
 
 def describe_changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
-    """Describe the changes in the order of the fields; all fields of `new` if `old` is None."""
+    """Describe the changes, those of more reach first, then by the order of the fields; all of `new` without `old`."""
     lines = []
-    for key in AgentConfig.model_fields:
+    for key in dict.fromkeys((*_FIRST, *AgentConfig.model_fields)):
         after = getattr(new, key)
         if old is None:
             lines += _list(f"{key}:", _items(key, after))
@@ -117,10 +124,9 @@ def _rules(count: int) -> str:
 def _value(key: str, value: str | float | None) -> str:
     if value is None:
         return _UNSET.get(key, "the default")
-    if isinstance(value, bool):
-        effect = _EFFECTS.get((key, value))
-        return str(value).lower() + (f" ({effect})" if effect else "")
-    return value if isinstance(value, str) else f"{value:.12g}"
+    text = str(value).lower() if isinstance(value, bool) else value if isinstance(value, str) else f"{value:.12g}"
+    effect = _EFFECTS.get((key, value))
+    return f"{text} ({effect})" if effect else text
 
 
 def _direction(key: str, before: Any, after: Any) -> str:

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+NETWORK_DEFAULT = """
+-- Until this step, the host's network was the default of `network` in agent.toml.
+-- What agents run with stays. The commits of that time mean the host's network where they name none.
+CREATE TABLE unnamed_networks (
+    agent TEXT NOT NULL,
+    sha TEXT NOT NULL,
+    PRIMARY KEY (agent, sha)
+) STRICT, WITHOUT ROWID;
+INSERT INTO unnamed_networks SELECT DISTINCT agent, sha FROM proposals;
+UPDATE agents SET config = json_set(config, '$.network', 'host') WHERE json_extract(config, '$.network') IS NULL;
+-- 1 if an agent has the host's network only because of that default, NULL until the first start after this step.
+ALTER TABLE agents ADD COLUMN network_implied INTEGER DEFAULT 0;
+UPDATE agents SET network_implied = NULL;
+"""
+
 MODEL_TABLES = """
 -- The ledger of calls of models: see hive_core/outside/models/store.py. Money is in nanodollars, times are in
 -- milliseconds, and days are counted from 1970 in UTC. `outcome` is NULL while a call is under way.

@@ -25,11 +25,12 @@ from hive_core.outside.network.reports.traffic import TrafficCounts
 from hive_core.outside.network.requests import HostDecider, HostRequests, not_needed
 from hive_core.outside.network.rule_book import RuleBook, RuleChange
 from hive_core.outside.network.rule_changes import RuleChanges
-from hive_core.outside.network.rules import is_covered, is_denied, make_policy, read_entry
+from hive_core.outside.network.rules import is_covered, is_denied, lasting_hosts, make_policy, read_entry
 from hive_core.outside.network.store import RequestRow
 from hive_core.outside.network.views import NetworkViews
 from hive_core.protocol import (
     AgentNetwork,
+    AgentReach,
     ApproveHost,
     AskForHost,
     DenyHost,
@@ -127,6 +128,12 @@ class Network:
         """Return what an agent may reach now. Raises `unknown_agent`."""
         config, advance = self._agents.record(name).config, self._clock() - since_boot()
         return make_policy(self._settings, config, self._book.of(name), lambda end: max(0, end - advance))
+
+    def reach(self, name: str) -> AgentReach:
+        """Return what an agent is told of its network when it starts. Raises `unknown_agent`."""
+        record = self._agents.record(name)
+        hosts = lasting_hosts(self._settings, record.config, self._book.of(name)) if record.sealed else []
+        return AgentReach(sealed=record.sealed, hosts=hosts)
 
     def bytes_today(self, name: str) -> int:
         """Return the bytes that an agent has sent and received through the proxy on this day (UTC)."""

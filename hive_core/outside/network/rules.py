@@ -100,6 +100,17 @@ class _Entries:
         return list(self._timed.values())
 
 
+def lasting_hosts(settings: Egress, config: AgentConfig, rules: Iterable[RuleRow]) -> list[str]:
+    """Return the entries by which an agent reaches hosts until somebody changes that: those without an end."""
+    made = list(rules)
+    denied = [*settings.deny, *_hosts(made, "deny")]
+    if not all(map(is_usable, denied)):
+        return []
+    lasting = _hosts([rule for rule in made if rule.ends_at is None], "allow")
+    allowed = dict.fromkeys([*settings.allow, *config.allowed_hosts, *lasting])
+    return [entry for entry in allowed if is_usable(entry) and not is_denied(entry, denied)]
+
+
 def applies_to(rule: RuleRow, agent: str) -> bool:
     """Return True if a rule is the agent's, or one for all."""
     return rule.agent in (agent, EVERYONE)
@@ -134,3 +145,7 @@ def has_room(rules: Iterable[RuleRow], entry: str) -> bool:
 
 def _ports(rule: Rule) -> Iterable[int]:
     return DEFAULT_PORTS if rule.port is None else (rule.port,)
+
+
+def _hosts(rules: Iterable[RuleRow], effect: str) -> list[str]:
+    return [rule.entry for rule in rules if rule.effect == effect]

@@ -90,6 +90,8 @@ class NetworkViews:
             network="sealed" if record.sealed else "host",
             open=is_open,
             open_until=until,
+            network_implied=bool(record.network_implied),
+            unsealed=record.unsealed and record.config.network == "sealed",
             allowed=len(self._settings.allow) + len(record.config.allowed_hosts) + len(made["allow"]),
             denied=len(self._settings.deny) + len(made["deny"]),
             refusals=refusals,

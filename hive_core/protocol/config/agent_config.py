@@ -21,7 +21,10 @@ from hive_core.protocol.work.repositories import RepositoryName
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit", "Glob", "Grep")
 """The tools of an agent CLI that everyone needs who works on code."""
 WEB_TOOLS = ("WebFetch", "WebSearch")
-"""The default tools of an agent that has a network."""
+"""The further default tools of an agent with the host's network: a sealed one gets no answer from the addresses and
+services that they use, unless the operator has arranged for that.
+"""
+NetworkKind = Literal["host", "sealed"]
 ToolPattern = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 HostText = Annotated[str, StringConstraints(min_length=1, max_length=300)]
 """A rule `host[:port]` or the name of a set, as the gate has checked it: what is one changes with versions."""
@@ -209,7 +212,8 @@ class AgentConfig(Request):
     agent can write, are in MiB or GiB ("512M", "3G"), `cpu_quota` in percent of one core, `io_weight` a share (100 is
     the default); None leaves a limit to the operator's defaults. A `sealed` network is none at all: such an agent
     reaches the hive's socket, and through the hive's proxy the hosts that it is allowed: those of `allowed_hosts`
-    (`host[:port]`, `*.host`, names of sets), and those that the operator allows.
+    (`host[:port]`, `*.host`, names of sets), and those that the operator allows. The network of the `host` is all of
+    it: services on the host's loopback, the cloud's metadata service, and the internet.
     `nix_daemon` shows the socket of the host's Nix daemon in the container, which builds and fetches for its callers:
     it is the whole network, also of a sealed agent, and the host's disk.
 
@@ -241,7 +245,7 @@ class AgentConfig(Request):
     cpu_quota: CpuQuota | None = None
     tasks_max: TasksMax | None = None
     io_weight: IoWeight | None = None
-    network: Literal["host", "sealed"] = "host"
+    network: NetworkKind = "sealed"
     allowed_hosts: list[HostText] = Field(default_factory=list, max_length=200)
     repos: list[RepositoryName] = Field(default_factory=list, max_length=20)
     nix_daemon: bool = False
@@ -267,7 +271,19 @@ class AgentConfig(Request):
     @model_validator(mode="before")
     @classmethod
     def _default_tools(cls, given: Any) -> Any:
-        """Add the tools for the web to the default of an agent that has a network."""
-        if isinstance(given, dict) and "tools" not in given and given.get("network") != "sealed":
+        """Add the tools for the web to the default of an agent that has the host's network."""
+        if isinstance(given, dict) and "tools" not in given and given.get("network") == "host":
             return {**given, "tools": [*DEFAULT_TOOLS, *WEB_TOOLS]}
         return given
+
+    @property
+    def names_network(self) -> bool:
+        """True if the settings name the network, so that it does not depend on the default."""
+        return "network" in self.model_fields_set
+
+    def with_host_default(self) -> AgentConfig:
+        """Return the settings as they were meant while the host's network was the default."""
+        if self.names_network:
+            return self
+        tools = self.tools if "tools" in self.model_fields_set else [*DEFAULT_TOOLS, *WEB_TOOLS]
+        return self.model_copy(update={"network": "host", "tools": tools})

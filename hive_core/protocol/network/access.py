@@ -143,13 +143,16 @@ class AgentTraffic(Answer):
 
 
 class NetworkSummary(Answer):
-    """The reach of an agent, in short. `network` is `host` if no rule holds for it, as it has the host's network.
+    """The reach of an agent, in short. `network` is `host` if no rule holds for it, as it has the host's network:
+    `network_implied` is true if only because that was the default once, `unsealed` if nothing seals it here.
 
     `open` is true while it reaches everything that is public, until `open_until`, if that has an end.
     """
 
     agent: str
     network: Literal["host", "sealed"]
+    network_implied: bool = False
+    unsealed: bool = False
     open: bool
     open_until: AwareDatetime | None = None
     allowed: int

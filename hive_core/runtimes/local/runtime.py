@@ -46,6 +46,13 @@ _EFFECT = "local"
 _SEALED = "a network namespace with nothing but a loopback of its own"
 
 
+def _describe(why: str, *, unsealed: bool) -> str:
+    """Describe what becomes of sealed agents where nothing can seal them."""
+    if unsealed:
+        return f"NOT SEALED: agents have the host's network, whatever agent.toml says (unsealed = true): {why}"
+    return f"refused, as nothing can seal it: {why}"
+
+
 def harness_command(kind: Kind) -> list[str]:
     """The harness of this installation. `-P`: what an agent writes in its directory must not be imported as ours."""
     return [sys.executable, "-P", "-m", "hive_manager" if kind == "manager" else "hive_agent", "serve"]
@@ -65,17 +72,20 @@ class LocalRuntime:
         confinement: str,
         stop_timeout: float,
         back_off: BackOff,
-        unsealed: tuple[str, str] | None = None,
+        cannot_seal: tuple[str, str] | None = None,
         checks: CheckSandbox | None = None,
+        *,
+        unsealed: bool = False,
     ) -> None:
-        """`unsealed` says why no network can be sealed here, and what to do; None if it can, and then `checks` runs
-        checks of proposed work.
+        """`cannot_seal` says why no network can be sealed here, and what to do; None if it can, and then `checks` runs
+        checks of proposed work. With `unsealed`, agents that cannot be sealed run all the same.
         """
         self.confinement = confinement
         self.bubblewrap: str | None = None
         """Path of bwrap if agents are confined with it; otherwise None."""
-        self.sealing = _SEALED if unsealed is None else f"refused, as nothing can seal it: {unsealed[0]}"
-        self._unsealed = unsealed
+        self.unsealed = unsealed and cannot_seal is not None
+        self.sealing = _SEALED if cannot_seal is None else _describe(cannot_seal[0], unsealed=unsealed)
+        self._cannot_seal = cannot_seal
         self._checks = checks
         self.disks = DiskQuotas()
         self._builder = builder
@@ -97,9 +107,11 @@ class LocalRuntime:
         stop_timeout: float = 10.0,
         back_off: BackOff | None = None,
         harness: Harness = harness_command,
+        unsealed: bool = False,
     ) -> LocalRuntime:
         """Open the runtime after a trial of bubblewrap. `stop_timeout` is in seconds.
 
+        With `unsealed`, agents run with the host's network where no network can be sealed, instead of not at all.
         Closures are kept below `closures`; `scratch` is for builds in progress and must be on the same file system.
 
         Raises:
@@ -117,7 +129,7 @@ class LocalRuntime:
         confine: Confine = unconfined
         checks: CheckSandbox | None = None
         confinement = "plain processes, not confined: the sandbox is switched off"
-        unsealed: tuple[str, str] | None = (
+        cannot_seal: tuple[str, str] | None = (
             "the sandbox is switched off",
             'set sandbox = "auto" in the hive\'s settings',
         )
@@ -126,7 +138,7 @@ class LocalRuntime:
             bwrap, problem = await find_bubblewrap(host)
             if bwrap is not None:
                 check_hidden(host, closures)
-                launch, confinement, unsealed = SandboxLauncher(bwrap, host, harness), "bubblewrap", None
+                launch, confinement, cannot_seal = SandboxLauncher(bwrap, host, harness), "bubblewrap", None
                 confine = partial(confined, bwrap, host)
                 checks = CheckSandbox(bwrap, await LIFECYCLE.run(inspect_host, python=()))
             elif sandbox == "bubblewrap":
@@ -137,15 +149,17 @@ class LocalRuntime:
                 )
             else:
                 confinement = f"plain processes, not confined: {problem}"
-                unsealed = (problem, remedy(problem))
+                cannot_seal = (problem, remedy(problem))
         builder = Builder(LocalClosures(closures, scratch), confine)
-        runtime = cls(builder, launch, confinement, stop_timeout, back_off or BackOff(), unsealed, checks)
+        runtime = cls(
+            builder, launch, confinement, stop_timeout, back_off or BackOff(), cannot_seal, checks, unsealed=unsealed
+        )
         if confine is not unconfined:
             runtime.bubblewrap = bwrap
         return runtime
 
     def check_settings(self, config: AgentConfig) -> None:
-        """Raise `cannot_seal` for a sealed network where agents are plain processes.
+        """Raise `cannot_seal` for a sealed network where agents are plain processes and have to be sealed.
 
         No sandbox shows the socket of a Nix daemon, whatever `nix_daemon` says.
         """
@@ -166,7 +180,7 @@ class LocalRuntime:
     async def run_check(self, run: CheckRun, say: Callable[[str], None]) -> str:
         """Run a check in bubblewrap, with the programs of this host. Raises `cannot_check`, `closure_gone`."""
         if self._checks is None:
-            why, what_to_do = self._unsealed or ("", "")
+            why, what_to_do = self._cannot_seal or ("", "")
             raise conflict("cannot_check", f"no check can be run, as nothing can confine it here: {why}", what_to_do)
         return await self._checks.run(run, await self._builder.need(run.agent, run.closure), say)
 
@@ -289,12 +303,13 @@ class LocalRuntime:
         self._changes.close()
 
     def _check_sealing(self, *, sealed: bool) -> None:
-        if sealed and self._unsealed is not None:
-            why, what_to_do = self._unsealed
+        if sealed and self._cannot_seal is not None and not self.unsealed:
+            why, what_to_do = self._cannot_seal
             raise conflict(
                 "cannot_seal",
                 f'network = "sealed" cannot be enforced: agents are plain processes with the host\'s network ({why})',
-                f'{what_to_do}; or set network = "host" in agent.toml',
+                f'{what_to_do}; or name network = "host" in agent.toml; or let all agents have the host\'s network '
+                "(unsealed = true in the hive's settings)",
             )
 
     def _log(self, path: Path) -> LogFile:

@@ -44,6 +44,7 @@ class NixosRuntime:
 
     name = "nixos"
     limiting = True
+    unsealed = False
     sealing = "a network namespace with nothing but a loopback of its own"
 
     def __init__(

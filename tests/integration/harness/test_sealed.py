@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -98,14 +101,44 @@ async def test_where_agents_are_plain_processes_nothing_is_sealed(hive_home: Pat
         await daemon.terminate()
         again = hive_home / "a"
         again.mkdir()
-        plain = Daemon(again, settings={"sandbox": "none"}, state_dir=daemon.state_dir)
+        plain = Daemon(again, settings={"sandbox": "none", "unsealed": False}, state_dir=daemon.state_dir)
         async with running(plain):
-            body = {"name": "more", "config": {"network": "sealed"}}
+            body: Json = {"name": "more", "config": {}}
             for path, request in (("/v1/agents", body), ("/v1/agents/sea/start", None)):
                 status, answer = await plain.request("POST", path, request)
                 assert (status, answer["error"]["code"]) == (409, "cannot_seal")
                 assert answer["error"]["message"].startswith('network = "sealed" cannot be enforced')
+                assert "unsealed = true" in answer["error"]["hint"]
             (sea,) = (await plain.agents()).values()
             assert sea["lifecycle"] == "failed" and "cannot be enforced" in sea["exit_cause"]
             assert plain.log_entries("agent not started")[0]["code"] == "cannot_seal"
             assert (await plain.ask("GET", "/v1/status"))["sealing"].startswith("refused, as nothing can seal it")
+
+
+async def test_agents_run_unsealed_only_where_the_settings_say_so(daemon: Daemon) -> None:
+    """With `unsealed`, a sealed agent runs with the host's network where nothing can seal it, and all lists say so."""
+    await daemon.ask("POST", "/v1/agents", {"name": "sea", "config": {"script": ECHO}})
+    sea = await daemon.agent_until("sea", lambda agent: agent["state"] == "idle")
+    assert (sea["network"], sea["unsealed"]) == ("sealed", True)
+    assert (await daemon.ask("GET", "/v1/status"))["sealing"].startswith("NOT SEALED")
+    shown = await daemon.ask("GET", "/v1/agents/sea/network")
+    assert (shown["network"], shown["unsealed"]) == ("host", True)
+    ticket = await daemon.ask("POST", "/v1/agents/sea/page-tickets")
+    assert ticket["held"] and not ticket["sealed"]
+    for line in (("list",), ("show", "sea"), ("net",), ("net", "sea"), ("status",), ("doctor",)):
+        assert "NOT SEALED" in await output(daemon, *line), line
+
+
+async def output(daemon: Daemon, *line: str) -> str:
+    """Return what a command of the CLI prints."""
+    command = [sys.executable, "-m", "hive_core", "--socket", str(daemon.host_socket), *line]
+    environment = {
+        **os.environ,
+        "HIVE_UNSEALED": "true",
+        "HIVE_SANDBOX": "none",
+        "HIVE_STATE_DIR": str(daemon.state_dir),
+    }
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout

@@ -27,9 +27,10 @@ print(json.dumps({
 
 @pytest.fixture
 async def hive(hive_home: Path) -> AsyncIterator[Daemon]:
-    """A daemon that confines its agents, with an agent that is there."""
+    """A daemon that confines its agents, with an agent that has the host's network, and so its DNS."""
     async with running(Daemon(hive_home, settings={"sandbox": "bubblewrap"})) as daemon:
-        await daemon.ask("POST", "/v1/agents", {"name": "ada", "config": {"backend": "scripted"}})
+        config = {"backend": "scripted", "network": "host"}
+        await daemon.ask("POST", "/v1/agents", {"name": "ada", "config": config})
         await daemon.agent_until("ada", lambda agent: agent["state"] == "idle")
         yield daemon
 

@@ -18,6 +18,7 @@ from hive_core.cli.output import (
     coloured_agent,
     coloured_state,
     describe_crash,
+    describe_network,
     dim,
     duration,
     is_interactive,
@@ -82,7 +83,11 @@ def list_agents(socket: str | None, as_json: bool) -> None:
 def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
     since = duration(agent.get("state_since"), moment)
     state = str(agent.get("state"))
-    note = "needs an update" if agent.get("needs_update") else ""
+    note = "; ".join(
+        words
+        for words, told in (("NOT SEALED", agent.get("unsealed")), ("needs an update", agent.get("needs_update")))
+        if told
+    )
     cells = [
         agent.get("name"),
         agent.get("kind"),
@@ -151,6 +156,7 @@ def _facts(agent: dict[str, Any], moment: datetime) -> list[tuple[str, str]]:
         ("Backend", ", model ".join(filter(None, [text("backend"), text("model")]))),
         ("Deployment", str(agent.get("deployment")) + (", needs an update" if agent.get("needs_update") else "")),
         ("Messages", f"{agent.get('unacked')} not yet handled"),
+        ("Network", describe_network(agent)),
         ("Page", escaped_line(page)),
         ("At work", text("status")),
         ("Confinement", text("confinement")),

@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
-from hive_core.cli.output import Column, ago, coloured_agent, dim, moment, now, quoted, render, width
+from hive_core.cli.output import (
+    Column,
+    ago,
+    coloured_agent,
+    describe_network,
+    dim,
+    moment,
+    now,
+    quoted,
+    render,
+    width,
+)
 from hive_core.text import escaped_line, format_bytes
 
 Answer = dict[str, Any]
@@ -60,12 +71,14 @@ def agent_lines(answer: Answer) -> Iterator[str]:
     yield from open_lines(answer)
     if answer.get("network") == "host":
         yield f"{coloured_agent(name)} has the host's network: no rule holds for it"
+        if answer.get("unsealed") or answer.get("network_implied"):
+            yield f"network: {describe_network(answer)}"
     traffic = answer.get("traffic") or {}
     yield f"{coloured_agent(name)}: {_count(traffic.get('connections'), 'connection')} now, today {_bytes(traffic)}"
     if rules := answer.get("rules", []):
         yield ""
         yield from _rule_lines(rules)
-    else:
+    elif answer.get("network") != "host":
         yield f'no rules: {name} reaches no host; allow one with "hive-c0re net {name} allow HOST"'
     if refused := answer.get("refused", []):
         yield ""
@@ -101,6 +114,8 @@ def request_lines(answer: Answer) -> Iterator[str]:
 def _agent_row(summary: Answer) -> list[str]:
     traffic = summary.get("traffic") or {}
     state = "host" if summary.get("network") == "host" else "OPEN" if summary.get("open") else "sealed"
+    if summary.get("unsealed"):
+        state = "NOT SEALED"
     counts = [_word(summary, key) for key in ("allowed", "denied", "refusals")]
     return [_word(summary, "agent"), state, *counts, _word(traffic, "connections"), _bytes(traffic)]
 

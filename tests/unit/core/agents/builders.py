@@ -91,6 +91,7 @@ class FakeProcesses:
     confinement: str = "none"
     bubblewrap: str | None = None
     limiting: bool = True
+    unsealed: bool = False
     sealing: str = "not at all"
     disks: DiskQuotas = field(default_factory=DiskQuotas)
     build_problem: str = ""
@@ -223,15 +224,15 @@ class AgentHive:
     deferred: DeferredChanges
     secrets: AgentSecrets
 
-    async def spawn(self, name: str, *, start: bool = True) -> AgentStatus:
-        """What the gate does for a new agent, after the decision."""
+    async def spawn(self, name: str, *, start: bool = True, **settings: object) -> AgentStatus:
+        """What the gate does for a new agent, after the decision; `settings` go into its agent.toml."""
         request = SpawnRequest(name=name, start=start)
         await self.deployments.check_new(name)
         paths = await self.deployments.create_directories(name)
         paths.config.mkdir()
         for path, content in files.first_files(request).items():
             (paths.config / path).write_bytes(content)
-        return await self.deployments.create(name, in_force(0), start=start, actor="operator")
+        return await self.deployments.create(name, in_force(0, **settings), start=start, actor="operator")
 
     async def report(self, name: str, deployment: int | None, *states: HarnessState) -> None:
         """A harness says hello with this deployment, and then what it is doing."""

@@ -23,7 +23,7 @@ def layout(tmp_path: Path) -> Layout:
 async def test_a_port_is_held_from_spawn_to_destruction(layout: Layout) -> None:
     """Whether the agent runs or not, over restarts of the daemon, too."""
     async with opened(layout) as hive:
-        port = (await hive.spawn("bob", start=False)).web_port
+        port = (await hive.spawn("bob", start=False, network="host")).web_port
         assert hive.page_ports.held == {"bob": port}
     async with opened(layout) as hive:
         assert hive.page_ports.held == {"bob": port}
@@ -56,13 +56,13 @@ async def test_a_view_socket_is_held_from_spawn_to_destruction(layout: Layout) -
 async def test_a_sealed_agent_has_no_port(layout: Layout) -> None:
     """The port of the host is not for an agent without network: a lent socket would lead it there."""
     async with opened(layout) as hive:
-        port = (await hive.spawn("bob")).web_port
+        port = (await hive.spawn("bob", network="host")).web_port
         for start in (True, False):
             if not start:
                 await hive.lifecycle.stop("bob", "operator")
             await hive.deployments.deploy("bob", in_force(1, network="sealed"))
             assert hive.page_ports.held == {} and not hive.deployments.hold_port(hive.agents.record("bob"))
-            await hive.deployments.deploy("bob", in_force(2))
+            await hive.deployments.deploy("bob", in_force(2, network="host"))
             assert hive.page_ports.held == {"bob": port} and hive.deployments.hold_port(hive.agents.record("bob"))
 
 
@@ -70,7 +70,7 @@ async def test_a_port_that_is_taken(layout: Layout) -> None:
     """It keeps no agent from running; it is tried again when the agent is stopped, started, asked for."""
     async with opened(layout) as hive:
         hive.page_ports.taken.add("bob")
-        port = (await hive.spawn("bob")).web_port
+        port = (await hive.spawn("bob", network="host")).web_port
         assert "bob" in hive.processes.running and not hive.deployments.hold_port(hive.agents.record("bob"))
         hive.page_ports.taken.clear()
         assert hive.deployments.hold_port(hive.agents.record("bob"))
@@ -90,7 +90,7 @@ async def test_it_is_held_before_the_harness_starts(layout: Layout) -> None:
 
     processes = Watching()
     async with opened(layout, processes) as hive:
-        await hive.spawn("bob")
+        await hive.spawn("bob", network="host")
         hive.page_ports.held.clear()
         await hive.lifecycle.restart("bob", "operator")
         hive.page_ports.held.clear()
@@ -103,7 +103,7 @@ async def test_a_taken_port_is_tried_again_and_told_once(layout: Layout, monkeyp
     monkeypatch.setattr(deployment, "_PORT_SECONDS", 0.001)
     async with opened(layout) as hive:
         hive.page_ports.taken.add("bob")
-        port = (await hive.spawn("bob")).web_port
+        port = (await hive.spawn("bob", network="host")).web_port
         assert hive.agents.status("bob").page_problem == f"another program listens on port {port}"
         monkeypatch.setattr(deployment, "find_listener", lambda _port: ListeningProcess(4711, 'py"\nthon'))
         keeping = asyncio.create_task(hive.deployments.keep_ports())

@@ -131,7 +131,7 @@ async def refused(hive: AgentHive, name: str = "bob", **request: Any) -> str:
 async def test_an_agent_is_run_with_what_holds_for_it(layout: Layout) -> None:
     """The runtime is told the limits, whether the network is sealed, and the port of the web page."""
     async with opened(layout, limit_policy=ALLOWANCE) as hive:
-        port = (await hive.spawn("bob")).web_port
+        port = (await hive.spawn("bob", network="host")).web_port
         spec = hive.processes.specs["bob"]
         assert (spec.limits, spec.sealed, spec.web_port) == (Limits(memory_max="1G", tasks_max=64), False, port)
         await hive.deployments.deploy("bob", in_force(1, network="sealed", memory_max="2G", cpu_quota=50))

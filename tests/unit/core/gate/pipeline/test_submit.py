@@ -88,13 +88,13 @@ async def test_where_nothing_can_be_built_nothing_is_begun(gate_hive: GateHive) 
 async def test_a_setting_that_cannot_be_enforced_is_refused(gate_hive: GateHive) -> None:
     """Nobody is asked to decide on it: proposals and spawns are refused before they get a number; no trace is left."""
     gate_hive.runtime.unsupported = {"network"}
-    sealed = files.config_as_toml(config(network="sealed"))
-    sha = gate_hive.commit("ada", {"agent.toml": sealed}, on=gate_hive.main("ada"))
+    host = files.config_as_toml(config(network="host"))
+    sha = gate_hive.commit("ada", {"agent.toml": host}, on=gate_hive.main("ada"))
     submissions = gate_hive.gate.agent_submissions
     for request in (
         gate_hive.gate.config_submissions.propose(ProposeRequest(commit=sha, note="quiet"), ADA),
-        submissions.spawn(SpawnRequest(name="eve", config=config(network="sealed")), OPERATOR),
-        submissions.request_spawn(SpawnProposal(name="eve", config=config(network="sealed"), note="x"), MANAGER),
+        submissions.spawn(SpawnRequest(name="eve", config=config(network="host")), OPERATOR),
+        submissions.request_spawn(SpawnProposal(name="eve", config=config(network="host"), note="x"), MANAGER),
     ):
         assert (await refused(request)).code == "cannot_seal"
     assert not any(tag.endswith("/1") for tag in gate_hive.tags("ada"))

@@ -26,7 +26,7 @@ OTHER: dict[str, Any] = {
     "cpu_quota": 200,
     "tasks_max": 64,
     "io_weight": 50,
-    "network": "sealed",
+    "network": "host",
     "allowed_hosts": ["github.com:22"],
     "repos": ["web"],
     "nix_daemon": True,
@@ -66,8 +66,11 @@ def test_no_change_no_words() -> None:
 
 
 def test_all_changes_are_told_together() -> None:
-    """Changes of several settings are told one by one, in the order of the settings."""
+    """Changes of several settings are told one by one: first what leads out of the sandbox, then by their order."""
     assert told({"tools": ["Bash"], "memory_max": "1G"}, {**OTHER, "tools": ["Bash", "Bash(git *)"]}) == [
+        "network: sealed -> host (the whole network of the host: services on its loopback, the cloud's metadata "
+        "service, the internet)",
+        "nix_daemon: false -> true (the host's Nix daemon, and so the whole network and the host's disk)",
         "backend: scripted -> claude",
         "model: the default -> opus",
         "effort: the default -> high",
@@ -84,12 +87,10 @@ def test_all_changes_are_told_together() -> None:
         "cpu_quota: the default -> 200",
         "tasks_max: the default -> 64",
         "io_weight: the default -> 50",
-        "network: host -> sealed",
         "allowed_hosts: added github.com:22",
         "allowed_hosts: it reaches each of them, and can send them all that it knows",
         "repos: added web",
         "repos: it sees each of them whole, with its history, and may submit work for it",
-        "nix_daemon: false -> true (the host's Nix daemon, and so the whole network and the host's disk)",
         "turn_timeout: 3600 -> 600 (lowered)",
         "max_steps: 200 -> 50 (lowered)",
         "idle_timeout: 300 -> 0 (lowered)",
@@ -147,23 +148,23 @@ def test_words(old: dict[str, Any], new: dict[str, Any], words: list[str]) -> No
 def test_a_new_agent_is_described() -> None:
     """Without an old configuration every setting is told, those that are not set included."""
     assert describe_changes(None, AgentConfig(allowed_recipients=["hm1nd"], memory_max="1G")) == [
+        "network: sealed",
+        "nix_daemon: false",
         "backend: scripted",
         "model: the default",
         "effort: the default",
         "provider: none",
         "features: none",
         "budget: the default",
-        "tools: Bash, Read, Write, Edit, Glob, Grep, WebFetch, WebSearch",
+        "tools: Bash, Read, Write, Edit, Glob, Grep",
         "allowed_recipients: hm1nd",
         "memory_max: 1G",
         "disk_max: the default",
         "cpu_quota: the default",
         "tasks_max: the default",
         "io_weight: the default",
-        "network: host",
         "allowed_hosts: none",
         "repos: none",
-        "nix_daemon: false",
         "turn_timeout: 3600",
         "max_steps: 200",
         "idle_timeout: 300",
@@ -211,3 +212,9 @@ def test_sets_of_hosts_are_written_out() -> None:
     assert all(line.startswith("allowed_hosts: github stands for ") for line in lines[2:])
     written = [host for line in lines[2:] for host in line.partition(" stands for ")[2].split(", ")]
     assert written == list(NAMED_SETS["github"])
+
+
+def test_no_long_setting_hides_the_hosts_network() -> None:
+    """The whole network comes first, whatever lists an agent makes long, and a message shows the first lines."""
+    lines = told({}, {"network": "host", "tools": [f"{number:0200}" for number in range(100)]})
+    assert lines[0].startswith("network: sealed -> host (the whole network of the host") and len(lines) > 40

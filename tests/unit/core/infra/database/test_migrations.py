@@ -126,7 +126,10 @@ def test_what_there_is_outlives_questions_and_reminders() -> None:
     before = [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("agents", "messages")]
     migrate(db)
     agents, messages = (db.execute(f"SELECT * FROM {table}").fetchall() for table in ("agents", "messages"))
-    assert agents == [(*before[0][0], "")]
+    config = list(map(str, before[0][0])).index("{}")
+    old = list(before[0][0])
+    old[config] = '{"network":"host"}'  # What was the default then.
+    assert agents == [(*old, "", None)]
     assert messages == [(*before[1][0], None)]
     assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("questions", "reminders")] == [
         (0,)

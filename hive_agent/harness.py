@@ -81,7 +81,7 @@ class Harness:
         self._programs = programs
         self._prepare = prepare
         self._pause = pause
-        self._registration = Registration(client, instance, version, deployment)
+        self._registration = Registration(client, instance, version, deployment, self._registered_again)
         self._turn_loop: TurnLoop | None = None
         self._controls: OperatorControls | None = None
 
@@ -193,6 +193,7 @@ class Harness:
             running=lambda: turn_loop.stopper,
             publish=self._publish,
             pause=operator_pause,
+            paused_for=lambda: turn_loop.paused_for,
             control_key=lambda: self._registration.control_key,
         )
         stack.push_async_callback(controls.close)
@@ -205,11 +206,16 @@ class Harness:
         except OSError as error:
             log.error("%s: %s", problem, error)
 
-    async def _say(self, state: HarnessState, detail: str, notice: str = "") -> None:
+    def _registered_again(self) -> None:
+        """Try again what a budget did not allow: the new daemon may have other limits."""
+        if self._controls is not None:
+            self._controls.end_refusal()
+
+    async def _say(self, state: HarnessState, detail: str, notice: str = "", goes_on_at: float | None = None) -> None:
         if self._controls is not None:
             self._controls.state, self._controls.detail = state, detail[:2_000]
         self._publish("state", {"state": state, "detail": detail[:2_000]})
-        await self._registration.report(state, detail, notice)
+        await self._registration.report(state, detail, notice, goes_on_at)
 
     def changed(self) -> None:
         """Publish the current state after a change of the conversation or its backend."""

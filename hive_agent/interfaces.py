@@ -83,7 +83,10 @@ class Controls(Protocol):
         """Begin no turn any more, also after restarts; a running turn goes on to its end."""
 
     async def resume(self) -> None:
-        """End the pause. Raises ActionNotPossible if there is none."""
+        """End the pause, also one after a failure. Raises ActionNotPossible if there is none."""
+
+    async def go_on(self) -> None:
+        """End the pause if the hive has refused calls of the model; otherwise nothing happens."""
 
     async def retry(self, turn: int) -> None:
         """Retry a waiting or held turn now. Raises ActionNotPossible."""

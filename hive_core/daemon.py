@@ -26,6 +26,7 @@ from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
 from hive_core.api.lent_sockets import PagePorts, SocketGroup, UnixSockets
 from hive_core.api.refusal_audit import RefusalAudit
+from hive_core.api.routes.agents.control import go_on_order
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
@@ -52,6 +53,7 @@ from hive_core.messaging.scheduler import limit_database, run_retention, tell_op
 from hive_core.outside.egress_gateway import PROXY, PROXY_PORT
 from hive_core.outside.models.opening import check_models, open_ledger
 from hive_core.outside.opening import open_network, run_network
+from hive_core.outside.spending import open_spending
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
@@ -252,6 +254,10 @@ class Daemon:
             repositories=repositories,
         )
         repositories.proposals = work_gate
+        harness_views = HarnessViews(layout.view_socket)
+        let_go_on = go_on_order(agents, deployments, harness_views)
+        spending = open_spending(ledger, settings, agents, broker, reports, let_go_on)
+        stack.push_async_callback(spending.close)
         services = Services(
             layout=layout,
             database=database,
@@ -270,7 +276,7 @@ class Daemon:
             secrets=secrets,
             page_access=page_access,
             access=access,
-            harness_views=HarnessViews(layout.view_socket),
+            harness_views=harness_views,
             gate=gate,
             work_gate=work_gate,
             status_report=status_report,
@@ -279,7 +285,7 @@ class Daemon:
             lease_seconds=settings.lease_seconds,
             find_repository=find_repository,
             network=network,
-            ledger=ledger,
+            spending=spending,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)

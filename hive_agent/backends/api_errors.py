@@ -10,6 +10,7 @@ import time
 
 from hive_agent.backends import retry_times
 from hive_agent.backends.base import Failed, FailureKind, NeedsLogin
+from hive_core.protocol.models.refusals import find_refusal_text
 
 _LOGIN = re.compile(
     r"(?i)api[ _-]?key[^.]{0,40}(?:invalid|missing|expired|not (?:valid|found|set))|(?:invalid|incorrect|missing) "
@@ -69,6 +70,9 @@ def classify_error(
     The message becomes the detail of the outcome. `now` are seconds since 1970, for a message with a time.
     """
     searched = message[:_SEARCHED_CHARACTERS]
+    refused = find_hive_refusal(searched, now)
+    if refused is not None:
+        return refused
     if status is None:
         status = find_status(searched)
     kind = _kind_of_message(searched) if status is None else _kind_of_status(status, searched)
@@ -77,6 +81,15 @@ def classify_error(
     if retry_after is None:
         retry_after = retry_times.find_seconds(searched, time.time() if now is None else now)
     return Failed(kind, message, retry_after)
+
+
+def find_hive_refusal(message: str, now: float | None = None) -> Failed | None:
+    """Return the failure if the message is a refusal of the hive itself, with its text; None for all others."""
+    found = find_refusal_text(message)
+    if found is None:
+        return None
+    left = None if found.until is None else max(0.0, found.until - (time.time() if now is None else now))
+    return Failed(found.kind, found.text, left)
 
 
 def find_status(message: str) -> int | None:

@@ -18,6 +18,8 @@ FailureKind = Literal[
     "rate_limit",  # the model's API asks to wait
     "overloaded",  # the model's API is overloaded or unreachable
     "billing",  # credit or payment is missing
+    "budget",  # a budget of the hive's does not allow the call
+    "stopped",  # the vendor refuses the hive's key, or so many calls that the hive passes none on
     "too_long",  # the conversation does not fit into the model's window
     "refused",  # the API refused the request for another reason
     "no_tools",  # a required MCP server did not start

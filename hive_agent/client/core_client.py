@@ -23,6 +23,7 @@ from hive_core.protocol import (
     StateRequest,
     WhoAmI,
 )
+from hive_core.protocol.models.budgets import BudgetAnswer
 from hive_core.protocol.names import NAME_PATTERN, is_repository_name
 from hive_core.text import shown
 
@@ -65,6 +66,10 @@ class CoreClient(CoreConnection):
 
     async def whoami(self) -> WhoAmI:
         return await self.call("GET", "/v1/whoami", WhoAmI)
+
+    async def budget(self) -> BudgetAnswer:
+        """Get this agent's own limits of what it spends on models, and what is left of them."""
+        return await self.call("GET", "/v1/budget", BudgetAnswer)
 
     async def peers(self) -> PeerList:
         return await self.call("GET", "/v1/agents", PeerList)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 
 from hive_agent.client.connection import CoreError, LivenessConnection
 from hive_agent.client.core_client import CoreClient
@@ -27,12 +28,21 @@ class Registration:
     and registers again.
     """
 
-    def __init__(self, client: CoreClient, instance: str, version: str, deployment: int | None) -> None:
+    def __init__(
+        self,
+        client: CoreClient,
+        instance: str,
+        version: str,
+        deployment: int | None,
+        registered_again: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`registered_again` is called after each registration with another daemon."""
+        self._registered_again = registered_again
         self._client = client
         self._instance = instance
         self._version = version
         self._deployment = deployment
-        self._state: tuple[HarnessState, str] = ("starting", "")
+        self._state: tuple[HarnessState, str, float | None] = ("starting", "", None)
         self._reporting = asyncio.Lock()
         self._liveness: LivenessConnection | None = None
         self._profile: Profile | None = None
@@ -53,11 +63,13 @@ class Registration:
         self._liveness = await self._client.open_liveness_connection()
         return await self._hello(again=False)
 
-    async def report(self, state: HarnessState, detail: str = "", notice: str = "") -> None:
+    async def report(
+        self, state: HarnessState, detail: str = "", notice: str = "", goes_on_at: float | None = None
+    ) -> None:
         """Report the state of the harness, and a notice for the operator. Raises only `superseded`."""
         try:
             async with self._reporting:  # One at a time, so that the last state arrives last.
-                self._state = (state, detail[:2_000])
+                self._state = (state, detail[:2_000], goes_on_at)
                 await self._send_state(notice[:2_000])
         except CoreError as error:
             if error.code == "superseded":
@@ -86,6 +98,7 @@ class Registration:
                 # The daemon may have been down for longer than the leases last.
                 await self._client.renew(LeaseRequest(instance=self._instance))
                 log.info("registered with the restarted daemon")
+                self._registered_again()
             except CoreError as error:
                 if error.code == "superseded":
                     return
@@ -102,5 +115,7 @@ class Registration:
         return self._profile
 
     async def _send_state(self, notice: str = "") -> None:
-        state, detail = self._state
-        await self._client.state(StateRequest(instance=self._instance, state=state, detail=detail, notice=notice))
+        state, detail, goes_on_at = self._state
+        await self._client.state(
+            StateRequest(instance=self._instance, state=state, detail=detail, notice=notice, goes_on_at=goes_on_at)
+        )

@@ -12,6 +12,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from hive_agent.client import fetched_messages
+from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.environment import AgentEnvironment, version
 from hive_agent.prompts.turn_prompt import frames
@@ -23,6 +24,7 @@ from hive_agent.tools.proposals import add_proposal_tools
 from hive_agent.tools.questions import add_asking_tools
 from hive_agent.tools.work import add_work_tools
 from hive_core.protocol import MAX_WAIT_SECONDS, Peer, ReceiveRequest, SendRequest
+from hive_core.protocol.models.budgets import LimitState
 from hive_core.protocol.names import NAME_RULE
 from hive_core.text import escape_unprintable
 
@@ -106,11 +108,13 @@ _LEAST_SHOWN = 50
 def _add_directory_tools(server: MCPServer[None], client: CoreClient) -> None:
     @server.tool(structured_output=False)
     async def whoami() -> str:
-        """Show your name, kind and deployment, and the allowed recipients of your messages."""
+        """Show your name, kind and deployment, the allowed recipients of your messages, and your budget for models."""
         with as_tool_errors():
             me = await client.whoami()
+            limits = await _read_limits(client)
         allowed = "everyone" if me.allowed_recipients is None else ", ".join(me.allowed_recipients) or "nobody"
-        return f"name: {me.name}\nkind: {me.kind}\nmay send to: {allowed}\ndeployment: {me.deployment}"
+        known = f"name: {me.name}\nkind: {me.kind}\nmay send to: {allowed}\ndeployment: {me.deployment}"
+        return "\n".join([known, *(f"budget: {limit_line(limit)}" for limit in limits)])
 
     @server.tool(structured_output=False)
     async def list_agents(
@@ -120,6 +124,27 @@ def _add_directory_tools(server: MCPServer[None], client: CoreClient) -> None:
         with as_tool_errors():
             peers = (await client.peers()).agents
         return first_lines(list(map(_peer, peers)), skip) or "No agents."
+
+
+async def _read_limits(client: CoreClient) -> list[LimitState]:
+    """Return the agent's own limits; none if the hive has no providers of models, or does not know of budgets."""
+    try:
+        return (await client.budget()).limits
+    except CoreError as error:
+        if not error.refusal:
+            raise
+        return []
+
+
+def limit_line(limit: LimitState) -> str:
+    """Return a limit and what is left of it in one line."""
+
+    def amount(value: float) -> str:
+        return f"${value:,.2f}" if limit.measure == "money" else f"{value:,.0f} {limit.measure}"
+
+    left = max(0.0, limit.limit - limit.spent - limit.reserved)
+    period = "a day (UTC)" if limit.period == "day" else "in all"
+    return f"{amount(left)} left of {amount(limit.limit)} {period}"
 
 
 def _peer(peer: Peer) -> str:

@@ -11,8 +11,12 @@ from hive_agent.backends.base import Failed, FailureKind, NeedsLogin
 from hive_core.protocol import HarnessState
 
 Kind = FailureKind | Literal["needs_login"]
-_LONGEST_RETRY_AFTER = 6 * 3_600.0
-"""Longest pause that an API can ask for: limits of subscriptions are renewed after five hours."""
+_LONGEST_TOLD = 6 * 3_600.0
+"""Longest pause that an API can ask for, where it is not about a limit of use."""
+_LONGEST_LIMIT = 32 * 86_400.0
+"""Longest time until a limit of use ends: there are limits of hours, of a week and of a month."""
+_EXACT_SECONDS = 60.0
+"""A told time from this one on is waited for exactly; a shorter one does not keep pauses from growing."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Reaction:
     """The conversation is compacted and the turn retried once at once, before the rest of the reaction applies."""
     login: bool = False
     """The pause ends as soon as the backend gets credentials."""
+    longest_told: float = _LONGEST_TOLD
+    """Longest pause that is made because the API asks for it."""
     held_after: int | None = None
     checked_after: int | None = None
 
@@ -48,9 +54,12 @@ _BRIEF = (1.0, 60.0)
 _SLOW = (600.0, 3_600.0)
 
 REACTIONS: Mapping[Kind, Reaction] = {
-    "rate_limit": Reaction("failed", 5.0, 600.0),
+    "rate_limit": Reaction("failed", 5.0, 600.0, longest_told=_LONGEST_LIMIT),
     "overloaded": Reaction("failed", 2.0, 300.0),
     "billing": Reaction("paused", *_SLOW),
+    # The daemon says when there is money; this is for the case that its word does not arrive.
+    "budget": Reaction("budget", 3_600.0, 3_600.0, longest_told=_LONGEST_LIMIT),
+    "stopped": Reaction("paused", *_SLOW),
     "too_long": Reaction("paused", *_SLOW, suspect=True, compact=True, checked_after=1),
     "refused": Reaction("failed", *_BRIEF, suspect=True, held_after=3, checked_after=3),
     "no_tools": Reaction("failed", *_BRIEF, restart=True),
@@ -82,8 +91,14 @@ def kind_of(outcome: Failed | NeedsLogin) -> Kind:
 
 
 def pause(reaction: Reaction, in_a_row: int, retry_after: float | None) -> float:
-    """Seconds until the next attempt after `in_a_row` failures (at least 1), at least what the API asked for."""
+    """Seconds until the next attempt after `in_a_row` failures (at least 1), at least what the API asked for.
+
+    If it asked for a minute or more, they are exactly that, and for a budget they always are.
+    """
     doubled = min(reaction.first * 2.0 ** min(in_a_row - 1, 32), reaction.longest)
     if retry_after is None or not math.isfinite(retry_after):
         return doubled
-    return max(doubled, min(retry_after, _LONGEST_RETRY_AFTER))
+    told = min(retry_after, reaction.longest_told)
+    if reaction.state == "budget":
+        return max(1.0, told)
+    return told if told >= _EXACT_SECONDS else max(doubled, told)

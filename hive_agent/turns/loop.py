@@ -26,6 +26,7 @@ from hive_agent.turns.failure_policy import (
     REACTIONS,
     TOO_MANY_HELD,
     USELESS_SESSION,
+    Kind,
     Reaction,
     kind_of,
 )
@@ -42,7 +43,9 @@ log = logging.getLogger(__name__)
 class Say(Protocol):
     """Reports the state of the harness to the daemon and the page, and a notice to the operator."""
 
-    async def __call__(self, state: HarnessState, detail: str, notice: str = "") -> None: ...
+    async def __call__(
+        self, state: HarnessState, detail: str, notice: str = "", goes_on_at: float | None = None
+    ) -> None: ...
 
 
 PAUSED = "paused by the operator: messages wait until it is resumed"
@@ -93,6 +96,11 @@ class TurnLoop:
         """Stops the running turn."""
         self.settling: asyncio.Task[None] | None = None
         """Acknowledges the messages of a turn that succeeded."""
+
+    @property
+    def paused_for(self) -> Kind | None:
+        """The failure after which the harness pauses now; None if it does not."""
+        return None if self._retry_pause is None else self._retry_pause.kind
 
     async def run_step(self) -> None:
         """Serve requests of the operator, then run the next turn, or wait."""
@@ -361,6 +369,7 @@ class TurnLoop:
         # Credentials that existed before the failure are no reason to retry.
         await_login = reaction.login and not await self._conversation.logged_in()
         self._idle_with = None
-        await self._say(reaction.state, outcome.detail)
-        self._retry_pause = RetryPause(seconds, until_login=await_login)
+        # The pause comes first: the daemon may end it as soon as it hears of the state.
+        self._retry_pause = RetryPause(seconds, kind_of(outcome), until_login=await_login)
+        await self._say(reaction.state, outcome.detail, goes_on_at=time.time() + seconds)
         return seconds

@@ -18,6 +18,8 @@ from hive_agent.turns.turn_log import Publish, TurnLog
 from hive_core.protocol import Effort, HarnessState, Profile
 
 _LONGEST_PAGE = 200
+_ENDED_BY_THE_HIVE = frozenset({"budget", "stopped"})
+"""Failures of which the daemon knows when they are over."""
 
 
 class OperatorControls:
@@ -34,6 +36,7 @@ class OperatorControls:
         running: Callable[[], TurnStopper | None],
         publish: Publish,
         pause: OperatorPause,
+        paused_for: Callable[[], str | None] = lambda: None,
         control_key: Callable[[], str] = lambda: "",
     ) -> None:
         self._profile = profile
@@ -44,6 +47,7 @@ class OperatorControls:
         self._running = running
         self._publish = publish
         self._pause = pause
+        self._paused_for = paused_for
         self.control_key = control_key
         self._login = LoginController(conversation, self.changed)
         self.state: HarnessState = "starting"
@@ -102,10 +106,19 @@ class OperatorControls:
         self.changed()
 
     async def resume(self) -> None:
-        if not self._pause.on:
+        if not self._pause.on and self._paused_for() is None:
             raise ActionNotPossible("The agent is not paused, so there is nothing to resume.")
-        self._pause.switch(False)
+        if self._pause.on:
+            self._pause.switch(False)
         self._end_pause()
+
+    async def go_on(self) -> None:
+        self.end_refusal()
+
+    def end_refusal(self) -> None:
+        """End the pause if it is because the hive has refused calls of the model."""
+        if self._paused_for() in _ENDED_BY_THE_HIVE:
+            self._end_pause()
 
     async def retry(self, turn: int) -> None:
         record = self._waiting(turn)

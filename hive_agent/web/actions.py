@@ -85,6 +85,10 @@ class Actions:
         await self.controls.resume()
         return Done()
 
+    async def go_on(self, _nothing: Request) -> Done:
+        await self.controls.go_on()
+        return Done()
+
     async def compact(self, _nothing: Request, _session: PageSession | None = None) -> Done:
         await self.controls.compact()
         return Done()

@@ -75,6 +75,7 @@ def add_control(
     changes("skip", TurnRequest, actions.skip)
     changes("pause", Request, actions.pause)
     changes("resume", Request, actions.resume)
+    changes("go-on", Request, actions.go_on)
     changes("compact", Request, actions.compact)
     changes("new-session", Request, actions.new_session)
     changes("model", ModelRequest, actions.choose)

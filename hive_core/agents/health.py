@@ -45,6 +45,7 @@ class HarnessReport:
     state: HarnessState = "starting"
     detail: str = ""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    goes_on_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Condition:
     detail: str
     since: datetime | None
     crash: Crash | None
+    goes_on_at: datetime | None = None
 
 
 class HarnessReports:
@@ -78,6 +80,10 @@ class HarnessReports:
     ) -> None:
         """`clock` gives the time in seconds."""
         self.health_monitor = HealthMonitor(self.report)
+        self.reported: list[Callable[[str, HarnessState], None]] = []
+        """Called with each report of an agent's harness, and its state."""
+        self.is_stopped: Callable[[str], bool] = lambda _: False
+        """Returns True for an agent whose calls of models are stopped, about which the operator is told elsewhere."""
         self._events = events
         self._broker = broker
         self._directory = directory
@@ -99,7 +105,7 @@ class HarnessReports:
         crash = self._crashes.last(unit.name)
         if report is None or not _is_of(report, unit):
             return Condition(unit, "offline", "", unit.since if unit.run else None, crash)
-        return Condition(unit, report.state, report.detail, report.since, crash)
+        return Condition(unit, report.state, report.detail, report.since, crash, report.goes_on_at)
 
     def forget(self, name: str) -> None:
         """Discard everything about an agent that was destroyed."""
@@ -129,7 +135,9 @@ class HarnessReports:
         if not again:
             await self.harness(name, "starting", "")
 
-    async def harness(self, name: str, state: HarnessState, detail: str, notice: str = "") -> None:
+    async def harness(
+        self, name: str, state: HarnessState, detail: str, notice: str = "", goes_on_at: datetime | None = None
+    ) -> None:
         """Record the state that a harness reports, and pass its notice on.
 
         Nothing happens if it has not said hello, or its run has ended.
@@ -137,17 +145,21 @@ class HarnessReports:
         unit, last = self._runtime.unit(name), self._reports.get(name)
         if last is None or (unit is not None and last.run < unit.run + (not unit.has_processes)):
             return
-        if (last.state, last.detail) != (state, detail) or state == "starting":
-            self._reports[name] = replace(last, state=state, detail=detail, since=datetime.now(UTC))
+        if (last.state, last.detail, last.goes_on_at) != (state, detail, goes_on_at) or state == "starting":
+            now = datetime.now(UTC)
+            self._reports[name] = replace(last, state=state, detail=detail, since=now, goes_on_at=goes_on_at)
             self._events.publish("agent.state", {"agent": name, "state": state, "detail": detail})
         if state in READY:
             self._crashes.forget(name)
         self.health_monitor.check_again(name)
-        await self._announce(
-            name,
-            self._alerts.state_reported(name, state, Quoted(detail)),
-            operator_too=state in ("paused", "needs_login"),
-        )
+        for call in self.reported:
+            call(name, state)
+        if state != "paused" or not self.is_stopped(name):
+            await self._announce(
+                name,
+                self._alerts.state_reported(name, state, Quoted(detail)),
+                operator_too=state in ("paused", "needs_login"),
+            )
         if notice:
             await self._announce(name, self._alerts.noticed(name, Quoted(notice)), operator_too=True)
 

@@ -201,6 +201,7 @@ class AgentRegistry:
             model=record.config.model,
             detail=now.detail,
             state_since=now.since,
+            goes_on_at=now.goes_on_at,
             started_at=unit.started_at,
             pid=unit.pid,
             restarts=unit.restarts,

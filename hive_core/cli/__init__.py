@@ -40,6 +40,10 @@ COMMANDS = {
     "net": Lazy(
         "hive_core.cli.commands.outside.network:net", "Show and change what agents reach, and decide on requests."
     ),
+    "usage": Lazy("hive_core.cli.commands.outside.spending:usage", "Show what agents have spent on models."),
+    "budget": Lazy(
+        "hive_core.cli.commands.outside.spending:budget", "Show what agents may spend and what is left, or add money."
+    ),
     "destroy": Lazy(
         "hive_core.cli.commands.agents.lifecycle:destroy", "Remove agents; their state is kept unless purged."
     ),
@@ -122,7 +126,10 @@ ALIASES = {"ls": "list", "ps": "list", "rm": "destroy"}
 """Names of other programs for the same commands."""
 
 SECTIONS = {
-    "Agents": ("spawn", "list", "show", "start", "stop", "restart", "destroy", "limits", "secret", "net"),
+    "Agents": (
+        *("spawn", "list", "show", "start", "stop", "restart", "destroy"),
+        *("limits", "secret", "net", "usage", "budget"),
+    ),
     "Steering": (
         *("run", "transcript", "cancel", "retry", "skip", "pause", "resume", "queue"),
         *("model", "compact", "new-session", "login", "watch", "open"),

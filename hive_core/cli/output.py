@@ -99,6 +99,7 @@ _WORDS = {
     "failed": "bright_red",
     "needs_login": "bright_magenta",
     "paused": "bright_magenta",
+    "budget": "bright_magenta",
     "proposal": "yellow",
     "building": "yellow",
     "built": "bright_magenta",

@@ -127,6 +127,8 @@ def _why_not_ready(status: Answer) -> str | None:
         return f"needs a login: {detail}"
     if status.get("state") == "paused":
         return f"is paused: {detail}"
+    if status.get("state") == "budget":
+        return f"may call no model now: {detail}"
     if status.get("state") == "failed":
         return f"failed: {detail}"
     crash = describe_crash(status) or status.get("exit_cause") or "no reason given"

@@ -13,6 +13,7 @@ from hive_core.protocol.base import Answer, Backend, Query, Request, WaitSeconds
 from hive_core.protocol.config.agent_config import AgentConfig, NetworkKind
 from hive_core.protocol.config.limits import MemorySize
 from hive_core.protocol.harness import Peer
+from hive_core.protocol.models.budgets import LimitState
 
 FilePath = Annotated[
     str,
@@ -61,7 +62,8 @@ class SpawnRequest(Request):
 class AgentStatus(Peer):
     """An agent as the operator sees it. All is so now: nothing is left of an earlier run of its process or harness.
 
-    `detail` is the harness's own explanation of `state`; `state_since` is the time since when it is in that state.
+    `detail` is the harness's own explanation of `state`; `state_since` is the time since when it is in that state, and
+    `goes_on_at` the one at which it tries again by itself after a failure, as it says.
     `exit_cause` says how the last run ended, or why none could begin; it is empty while the agent runs. `crashes`
     counts the crashes in a row since the agent was last ready, `last_crash` is the cause of the last of them, and
     `last_line` what its programs printed last before it. `restarts` counts all starts after crashes since it was
@@ -74,12 +76,16 @@ class AgentStatus(Peer):
 
     `network_rules` counts the rules of hosts in force for it, and `network_requests` its open requests. With
     `network_open` it reaches everything that is public, until `network_open_until`.
+
+    `cost_today` is what its calls of models have cost today (UTC), in US dollars, None where there is no ledger; only
+    an answer about one agent has the limits of its budget.
     """
 
     backend: Backend
     model: str | None
     detail: str
     state_since: datetime | None
+    goes_on_at: datetime | None = None
     started_at: datetime | None
     pid: int | None
     restarts: int
@@ -102,6 +108,8 @@ class AgentStatus(Peer):
     network_open_until: datetime | None = None
     network_rules: int = 0
     network_requests: int = 0
+    cost_today: float | None = None
+    budget: list[LimitState] = Field(default_factory=list)
 
 
 class SpawnAnswer(AgentStatus):

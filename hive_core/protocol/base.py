@@ -110,8 +110,10 @@ Kind = Literal["agent", "manager"]
 Backend = Literal["scripted", "claude", "opencode", "codex", "gemini"]
 Lifecycle = Literal["starting", "running", "backoff", "stopping", "stopped", "failed"]
 """State of the container or process: in `backoff` it is restarted after a pause, in `failed` no more."""
-HarnessState = Literal["starting", "idle", "thinking", "failed", "paused", "needs_login", "offline"]
+HarnessState = Literal["starting", "idle", "thinking", "failed", "paused", "needs_login", "budget", "offline"]
 """State of the harness, as it reports it: in `failed` it tries again by itself, in `paused` it waits for a person.
+
+In `budget` a budget of the hive's does not allow its calls; it goes on with the next day, or when money is added.
 
 The daemon reports `offline` for a harness that does not run.
 """

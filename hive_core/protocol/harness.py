@@ -76,12 +76,16 @@ class Profile(Answer):
 
 
 class StateRequest(Request):
-    """Report the state of the harness. `notice` is for the operator: something happened, and nobody has to act."""
+    """Report the state of the harness. `notice` is for the operator: something happened, and nobody has to act.
+
+    `goes_on_at` is the time at which it tries again by itself, in seconds since 1970.
+    """
 
     instance: Instance
     state: HarnessState
     detail: Annotated[str, StringConstraints(max_length=2_000)] = ""
     notice: Annotated[str, StringConstraints(max_length=2_000)] = ""
+    goes_on_at: Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)] | None = None
 
 
 class WhoAmI(Answer):

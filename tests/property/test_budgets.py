@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
 from hive_core.protocol.models.budgets import SpendingLimits
 from hive_core.protocol.models.link import RelayReserve
-from hive_core.protocol.models.usage import TokenCounts
+from hive_core.protocol.models.usage import CallsQuery, TokenCounts
 from tests.unit.core.outside.models.ledger_hive import NOON, LedgerHive, ledger_hive
 
 AGENTS = ("ada", "bob")
@@ -98,9 +98,9 @@ async def run(steps: list[tuple[str, object, int, int]]) -> None:
             await apply(hive, plain, step, number)
         for agent in AGENTS:
             states = {each.whose: each for each in (await hive.ledger.budget(agent)).limits}
-            for whose, expected in ((agent, plain.used(agent)), ("hive", plain.used(None))):
+            for whose, expected in ((agent, plain.used(agent)), ("all", plain.used(None))):
                 assert round((states[whose].spent + states[whose].reserved) * 1_000_000) == expected
-            calls = (await hive.ledger.calls(agent, 100)).calls
+            calls = (await hive.ledger.calls(agent, CallsQuery(limit=100))).calls
             known = sum(call.cost or 0 for call in plain.calls if call.agent == agent)
             assert round(sum(call.cost for call in calls) * 1_000_000) == known
 

@@ -31,6 +31,9 @@ def classify_result(result: Mapping[str, Any], error: str, retry_after: float | 
     if field(result, "is_error") is False:
         return Ok()
     message = _message(result)
+    refused = api_errors.find_hive_refusal(message)
+    if refused is not None:
+        return refused
     status = count(result, "api_error_status") or None
     if field(result, "terminal_reason") == "prompt_too_long" or status == 413:
         return Failed("too_long", message)

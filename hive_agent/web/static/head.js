@@ -6,7 +6,7 @@ import { count, money } from "./figures.js";
 import { byId, make, say } from "./make.js";
 import { plain } from "./visible.js";
 
-const WORDS = { needs_login: "needs a login" };
+const WORDS = { needs_login: "needs a login", budget: "out of budget" };
 let snapshot = null;
 
 /** What the harness says that it does. */

@@ -11,7 +11,7 @@ const MOST = 300;
 /** The same, when somebody asked for earlier ones. */
 const MOST_LOADED = 2_000;
 export const WORDS = { running: "running", waiting: "tries again", held: "stopped", ok: "done", failed: "failed", skipped: "skipped" };
-const FAILURES = { needs_login: "needs a login", rate_limit: "rate limit", too_long: "conversation too long", no_tools: "tools missing", no_program: "program missing", lost_tools: "tools lost" };
+const FAILURES = { needs_login: "needs a login", rate_limit: "rate limit", budget: "budget spent", stopped: "calls stopped", too_long: "conversation too long", no_tools: "tools missing", no_program: "program missing", lost_tools: "tools lost" };
 
 export class Turn {
   constructor(summary) {

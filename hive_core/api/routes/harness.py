@@ -7,6 +7,7 @@ from hive_core.agents.health import HarnessReports
 from hive_core.agents.repositories import FindRepository
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.agents.harness_view import HarnessViews
+from hive_core.infra.database.database import to_datetime
 from hive_core.messaging import Broker, Directory, Scheduler
 from hive_core.outside.network.network import Network
 from hive_core.protocol import AgentRepository, Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
@@ -60,7 +61,8 @@ def harness(
     async def state(call: ApiCall) -> Done:
         request = call.read(StateRequest)
         directory.check_instance(call.caller.name, request.instance)
-        await reports.harness(call.caller.name, request.state, request.detail, request.notice)
+        at = None if request.goes_on_at is None else to_datetime(int(request.goes_on_at * 1_000))
+        await reports.harness(call.caller.name, request.state, request.detail, request.notice, at)
         return Done()
 
     async def status(call: ApiCall) -> Done:

@@ -17,6 +17,7 @@ from hive_core.api.routes.agents import access, control
 from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.agents import network as network_routes
 from hive_core.api.routes.agents import secrets as secret_routes
+from hive_core.api.routes.agents import spending as spending_routes
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.work import proposals as of_work
@@ -27,8 +28,8 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
-from hive_core.outside.models.ledger import Ledger
 from hive_core.outside.network.network import Network
+from hive_core.outside.spending import ModelSpending
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.repositories.registry import Repositories
@@ -64,7 +65,7 @@ class Services:
     lease_seconds: float
     find_repository: FindRepository
     network: Network
-    ledger: Ledger
+    spending: ModelSpending
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:
@@ -98,6 +99,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
         *proposals.decisions(gate, manager_only=True),
         *of_work.submissions(services.work_gate),
         *of_work.work_views(services.work_gate),
+        *spending_routes.own_budget(services.spending),
         *network_routes.host_requests(services.network),
         *network_routes.host_decisions(services.network, manager_only=True),
     ]
@@ -111,13 +113,17 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
             services.status_report.status, database.check, services.status_report.exposition, services.events
         ),
         *system.database_copies(services.copies, database, services.layout),
-        *of_agents.agent_admin(agents, gate),
+        *of_agents.agent_admin(agents, gate, services.spending),
         *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
-        *control.harness_control(agents, services.deployments, services.harness_views, database),
+        *control.harness_control(
+            agents, services.deployments, services.harness_views, database, services.spending.let_go_on
+        ),
         *control.message_queues(agents, broker),
         *of_agents.limit_views(services.limits, manager_only=False),
         *of_agents.limit_changes(services.limits),
         *secret_routes.agent_secrets(services.secrets),
+        *spending_routes.spending_views(services.spending),
+        *spending_routes.budget_changes(services.spending),
         *network_routes.network_views(services.network),
         *network_routes.network_changes(services.network),
         *network_routes.host_decisions(services.network, manager_only=False),

@@ -74,6 +74,7 @@ CREATE TABLE model_sums (
     uncertain INTEGER NOT NULL,
     PRIMARY KEY (day, agent, provider, model)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX model_sums_of_agent ON model_sums (agent, day);
 
 -- What is spent of budgets: of an agent or of the hive (`*`), on a day or in all (-1). `open_...` is for calls that are
 -- under way; `warned` and `told` are bits of the limits about which somebody was told.
@@ -90,4 +91,5 @@ CREATE TABLE model_spending (
     told INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (whose, day)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX model_spending_by_day ON model_spending (day);
 """

@@ -13,8 +13,6 @@ from typing import NamedTuple, get_args
 from hive_core.outside.models.prices import to_dollars, to_nano
 from hive_core.protocol.models.budgets import BudgetRefusal, LimitState, Measure, Period, SpendingLimits
 
-HIVE = "hive"
-"""The name of the budget of all agents together, in answers."""
 WARNED_PART = 0.8
 """The part of a limit from which on somebody is told."""
 DAY_MILLISECONDS = 86_400_000

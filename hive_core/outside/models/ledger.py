@@ -8,17 +8,15 @@ spent when the next relay says hello, and corrected if their settlement comes ne
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from typing import Literal, NamedTuple
 
 from hive_core.infra.database.database import Database, steady_milliseconds
 from hive_core.outside.models import store
 from hive_core.outside.models.budgets import (
     DAY_MILLISECONDS,
-    HIVE,
     CallNeed,
     Limit,
     day_end,
@@ -30,22 +28,22 @@ from hive_core.outside.models.budgets import (
 )
 from hive_core.outside.models.prices import UNSEEN_TOKENS, PriceTable, shipped_prices, to_dollars, to_nano, tokens_of
 from hive_core.outside.models.settlement import OpenCall, find_price, settle
-from hive_core.protocol.models.budgets import BudgetAnswer, BudgetRefusal, Measure, Period, SpendingLimits
+from hive_core.outside.models.vendor_refusals import VendorRefusals, stopped_text
+from hive_core.protocol.models.budgets import ALL, BudgetAnswer, BudgetRefusal, Measure, Period, SpendingLimits
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.providers import ProviderSettings
-from hive_core.protocol.models.usage import CallList, TokenCounts, UsageAnswer, UsageQuery, UsageSum
+from hive_core.protocol.models.usage import CallList, CallsQuery, UsageAnswer, UsageQuery
 
-MOST_REFUSALS = 5
-"""Refusals of an agent's calls by a vendor (401, 403) in a row, after which somebody is told."""
-_REFUSED = (401, 403)
 _DELETED_AT_ONCE = 500
+_FIRST_DAY = date(1970, 1, 1)
 
 
 class LedgerNotice(NamedTuple):
-    """Something that the operator has to be told. `whose` is an agent, or "hive"; amounts of money are in dollars.
+    """Something that the operator has to be told. `whose` is an agent, or "all"; amounts of money are in dollars.
 
     `warning` is a limit of which most is spent, `exhausted` one that has refused a call, `wrong_usage` are figures of
-    the provider `whose` that cannot be right, `vendor_refuses` are calls that the vendor refuses again and again.
+    the provider `whose` that cannot be right, `vendor_refuses` are calls that the vendor refuses again and again: the
+    agent's calls to `provider` are not passed on any more. A limit is that of `day`, and `bit` stands for it.
     """
 
     kind: Literal["warning", "exhausted", "wrong_usage", "vendor_refuses"]
@@ -54,14 +52,31 @@ class LedgerNotice(NamedTuple):
     period: Period | None = None
     spent: float = 0.0
     limit: float = 0.0
+    day: int = 0
+    bit: int = 0
+    provider: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str | None, int, int]:
+        """The same for each notice about one limit."""
+        return self.kind, self.whose, self.period, self.day if self.period == "day" else 0, self.bit
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """The answer to a request for a call: granted if there is no refusal, with what has to be told."""
+    """The answer to a request for a call: granted if there is no reason against it, with what has to be told.
+
+    `stopped` is the text for an agent whose calls are not passed on.
+    """
 
     refusal: BudgetRefusal | None = None
+    stopped: str = ""
     notices: tuple[LedgerNotice, ...] = ()
+
+    @property
+    def granted(self) -> bool:
+        """True if the call may be made."""
+        return self.refusal is None and not self.stopped
 
 
 class Ledger:
@@ -83,11 +98,22 @@ class Ledger:
         self._hive_limits = hive_limits
         self._prices = prices or shipped_prices()
         self._clock = clock
-        self._refusals: Counter[str] = Counter()
+        self._refusals = VendorRefusals()
         self._wrong: set[tuple[str, int]] = set()
+        self._untold: set[tuple[str, str, str | None, int, int]] = set()
+        """Notices that were handed out, and are not stored as told yet."""
+        self._relay = ""
+        self.on_resumed: Callable[[Sequence[str]], None] = lambda _: None
+        """Called with agents whose calls were not passed on, and are now."""
 
     async def open_relay(self, instance: str) -> int:
-        """Count the calls that other relays have left under way as spent; return how many there were."""
+        """Count the calls that other relays have left under way as spent; return how many there were.
+
+        A new relay has read the keys anew, so agents that the vendor had refused go on.
+        """
+        if instance != self._relay:
+            self._relay = instance
+            self.on_resumed(self._refusals.let_go_on())
 
         def operation(db: sqlite3.Connection) -> int:
             left = store.open_calls(db, instance)
@@ -99,6 +125,8 @@ class Ledger:
 
     async def reserve(self, request: RelayReserve, instance: str, turn: str = "") -> Reservation:
         """Reserve the money of a call, durably, if the budgets of its agent and of the hive allow it."""
+        if self._refusals.is_stopped(request.agent, request.provider):
+            return Reservation(stopped=stopped_text(request.agent, request.provider))
         call = self._open_call(request)
         need = CallNeed(call.reserve, call.reserve_tokens)
         at = self._clock()
@@ -112,62 +140,114 @@ class Ledger:
                 refused = find_refusal(shown, limits, spent, need, day_of(at))
                 if refused is not None:
                     refusal, limit = refused
-                    return Reservation(refusal, _once(db, "told", whose, shown, day_of(at), [limit]))
+                    return Reservation(refusal, notices=_untold(db, "exhausted", whose, shown, day_of(at), [limit]))
             store.insert_call(db, request, call, instance=instance, turn=turn, at=at, day=day_of(at))
             return Reservation()
 
-        return await self._database.write(operation)
+        found = await self._database.write(operation)
+        return replace(found, notices=self._fresh(found.notices))
 
     async def settle(self, end: RelaySettle) -> tuple[LedgerNotice, ...]:
         """Store the end of a call, durably. One that is unknown, or settled already, changes nothing."""
         agent, provider, notices = await self._database.write_urgently(lambda db: self._end(db, end))
-        found = list(notices)
+        found = list(self._fresh(notices))
         wrong = (provider, day_of(self._clock()))
         if any(notice.kind == "wrong_usage" for notice in found):
             if wrong in self._wrong:
                 found = [notice for notice in found if notice.kind != "wrong_usage"]
             self._wrong.add(wrong)
-        if end.status in _REFUSED:
-            self._refusals[agent] += 1
-            if self._refusals[agent] == MOST_REFUSALS:
-                found.append(LedgerNotice("vendor_refuses", agent))
-        elif end.outcome == "done":
-            del self._refusals[agent]
+        if agent and self._refusals.count(agent, provider, end.outcome, end.status):
+            found.append(LedgerNotice("vendor_refuses", agent, provider=provider))
         return tuple(found)
 
-    async def add(self, agent: str, money: float) -> None:
-        """Raise an agent's limits of money by dollars, for today and in all."""
+    def set_told(self, db: sqlite3.Connection, notice: LedgerNotice) -> None:
+        """Store, in a transaction with the message, that the operator is told of a limit."""
+        if notice.period is not None:
+            column: Literal["warned", "told"] = "warned" if notice.kind == "warning" else "told"
+            known = getattr(store.read_spent(db, _table_name(notice.whose), notice.day)[notice.period], column)
+            bits: dict[Period, int] = {notice.period: known | notice.bit}
+            store.set_told(db, _table_name(notice.whose), notice.day, column, bits)
+
+    def end_telling(self, notice: LedgerNotice) -> None:
+        """Hand a notice out again when there is a reason, unless it is stored as told."""
+        self._untold.discard(notice.key)
+
+    def is_stopped(self, agent: str) -> bool:
+        """Return True if an agent's calls are not passed on, because the vendor has refused many in a row."""
+        return self._refusals.is_stopped(agent)
+
+    def let_go_on(self, agent: str) -> bool:
+        """Pass an agent's calls on again; return True if they were not."""
+        return bool(self._refusals.let_go_on(agent))
+
+    async def add(
+        self, whose: str, money: float, within: Callable[[sqlite3.Connection], None] = lambda _: None
+    ) -> None:
+        """Raise limits of money by dollars, for today and in all: those of an agent, or of the hive (`all`).
+
+        `within` is carried out in the same transaction.
+        """
         day = day_of(self._clock())
-        await self._database.write(lambda db: store.add_money(db, agent, day, to_nano(money)))
+
+        def operation(db: sqlite3.Connection) -> None:
+            store.add_money(db, _table_name(whose), day, to_nano(money))
+            within(db)
+
+        await self._database.write(operation)
+        self._untold = {key for key in self._untold if key[1] != whose}
 
     async def budget(self, agent: str) -> BudgetAnswer:
         """Return the limits that hold for an agent, with what is spent of them."""
+        return await self._answer(agent, self._budgets(agent))
+
+    async def all_budgets(self, agents: Sequence[str]) -> BudgetAnswer:
+        """Return the limits of the hive, then those of agents, with what is spent of them."""
+        limits = {(ALL, store.EVERYBODY): self._hive_limits}
+        return await self._answer(ALL, limits | {(name, name): self._limits_of(name) for name in agents})
+
+    async def _answer(self, whose: str, budgets: Mapping[tuple[str, str], SpendingLimits]) -> BudgetAnswer:
         day = day_of(self._clock())
-        budgets = self._budgets(agent)
+        end = datetime.fromtimestamp(day_end(day) / 1_000, UTC)
 
         def operation(db: sqlite3.Connection) -> BudgetAnswer:
-            limits = [
-                state
-                for (shown, whose), each in budgets.items()
-                for state in describe(shown, each, store.read_spent(db, whose, day))
-            ]
-            end = datetime.fromtimestamp(day_end(day) / 1_000, UTC)
-            return BudgetAnswer(agent=agent, limits=limits, day_ends_at=end)
+            spent = {name: store.read_spent(db, name, day) for _, name in budgets}
+            own = spent[_table_name(whose)]
+            return BudgetAnswer(
+                agent=whose,
+                limits=[
+                    state for (shown, name), each in budgets.items() for state in describe(shown, each, spent[name])
+                ],
+                day_ends_at=end,
+                spent_today=to_dollars(own["day"].money),
+                spent_total=to_dollars(own["total"].money),
+                stopped=[shown for shown, _ in budgets if self._refusals.is_stopped(shown)],
+            )
 
         return await self._database.read(operation)
 
     async def usage(self, query: UsageQuery) -> UsageAnswer:
         """Return sums of the calls that have ended."""
-        today = day_of(self._clock())
-        since = 0 if query.days is None else today - query.days + 1
-        sums = await self._database.scan(lambda db: store.select_sums(db, query.by, query.agent, since))
-        if query.by == "day":
-            sums = [each.model_copy(update={"key": _date(int(each.key))}) for each in sums]
-        return UsageAnswer(by=query.by, prices_of=self._prices.day, sums=sums, total=_add_up(sums))
+        since = 0 if query.since is None else (query.since - _FIRST_DAY).days
 
-    async def calls(self, agent: str, most: int) -> CallList:
-        """Return the newest calls of an agent, the newest first."""
-        return CallList(calls=await self._database.scan(lambda db: store.select_calls(db, agent, most)))
+        def operation(db: sqlite3.Connection) -> UsageAnswer:
+            return UsageAnswer(
+                by=query.by,
+                prices_of=self._prices.day,
+                sums=store.select_sums(db, query.by, query.agent, since, query.limit),
+                total=store.select_total(db, query.agent, since),
+                groups=store.count_groups(db, query.by, query.agent, since),
+            )
+
+        return await self._database.scan(operation)
+
+    async def has_calls(self, agent: str) -> bool:
+        """Return True if the ledger has a call of an agent, which may be gone."""
+        return await self._database.read(lambda db: store.has_spent(db, agent))
+
+    async def calls(self, agent: str, query: CallsQuery) -> CallList:
+        """Return calls of an agent, the newest first."""
+        found = await self._database.scan(lambda db: store.select_calls(db, agent, query.limit, query.before))
+        return CallList(calls=found, prices_of=self._prices.day)
 
     async def costs_today(self) -> dict[str, float]:
         """Return what each agent has spent today, in dollars."""
@@ -198,7 +278,13 @@ class Ledger:
 
     def _budgets(self, agent: str) -> dict[tuple[str, str], SpendingLimits]:
         """Return the budgets that hold for an agent by their names: as they are shown, and in the table."""
-        return {(agent, agent): self._limits_of(agent), (HIVE, store.EVERYBODY): self._hive_limits}
+        return {(agent, agent): self._limits_of(agent), (ALL, store.EVERYBODY): self._hive_limits}
+
+    def _fresh(self, notices: Sequence[LedgerNotice]) -> tuple[LedgerNotice, ...]:
+        """Return the notices that were not handed out yet."""
+        fresh = tuple(notice for notice in notices if notice.period is None or notice.key not in self._untold)
+        self._untold.update(notice.key for notice in fresh if notice.period is not None)
+        return fresh
 
     def _end(self, db: sqlite3.Connection, end: RelaySettle) -> tuple[str, str, tuple[LedgerNotice, ...]]:
         stored = store.find_call(db, end.call)
@@ -211,25 +297,18 @@ class Ledger:
         notices: list[LedgerNotice] = []
         for (shown, whose), limits in self._budgets(stored.agent).items():
             spent = store.read_spent(db, whose, stored.day)
-            notices += _once(db, "warned", whose, shown, stored.day, find_warnings(limits, spent))
+            notices += _untold(db, "warning", whose, shown, stored.day, find_warnings(limits, spent))
         if "implausible" in cost.flags:
             notices.append(LedgerNotice("wrong_usage", stored.call.provider))
         return stored.agent, stored.call.provider, tuple(notices)
 
 
-def _once(
-    db: sqlite3.Connection, column: Literal["warned", "told"], whose: str, shown: str, day: int, limits: list[Limit]
+def _untold(
+    db: sqlite3.Connection, kind: Literal["warning", "exhausted"], whose: str, shown: str, day: int, limits: list[Limit]
 ) -> tuple[LedgerNotice, ...]:
-    """Return the notices about those limits about which nobody was told yet, and store that they are told."""
+    """Return the notices about those limits about which nobody was told yet."""
     spent = store.read_spent(db, whose, day)
-    known: dict[Period, int] = {period: getattr(each, column) for period, each in spent.items()}
-    new = [limit for limit in limits if not known[limit.period] & limit.bit]
-    if new:
-        masks: dict[Period, int] = {}
-        for limit in new:
-            masks[limit.period] = masks.get(limit.period, known[limit.period]) | limit.bit
-        store.set_told(db, whose, day, column, masks)
-    kind: Literal["warning", "exhausted"] = "warning" if column == "warned" else "exhausted"
+    column = "warned" if kind == "warning" else "told"
     return tuple(
         LedgerNotice(
             kind,
@@ -238,21 +317,13 @@ def _once(
             limit.period,
             shown_amount(limit.measure, spent[limit.period].spent(limit.measure)),
             shown_amount(limit.measure, limit.limit),
+            day,
+            limit.bit,
         )
-        for limit in new
+        for limit in limits
+        if not getattr(spent[limit.period], column) & limit.bit
     )
 
 
-def _add_up(sums: list[UsageSum]) -> UsageSum:
-    tokens = {name: sum(getattr(each.tokens, name) for each in sums) for name in TokenCounts.model_fields}
-    return UsageSum(
-        key="",
-        calls=sum(each.calls for each in sums),
-        tokens=TokenCounts(**tokens),
-        cost=round(sum(each.cost for each in sums), 9),
-        uncertain=sum(each.uncertain for each in sums),
-    )
-
-
-def _date(day: int) -> str:
-    return datetime.fromtimestamp(day * DAY_MILLISECONDS / 1_000, UTC).date().isoformat()
+def _table_name(whose: str) -> str:
+    return store.EVERYBODY if whose == ALL else whose

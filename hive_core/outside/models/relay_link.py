@@ -179,7 +179,14 @@ class RelayLink:
             found = await self._ledger.reserve(packet, self._instance, self._turn_of(packet.agent))
         except HiveError as error:
             return RelayAnswer(id=packet.id, problem=error.message), ()
-        return RelayAnswer(id=packet.id, granted=found.refusal is None, refusal=found.refusal), found.notices
+        answer = RelayAnswer(
+            id=packet.id,
+            granted=found.granted,
+            refusal=found.refusal,
+            problem=found.stopped,
+            stopped=bool(found.stopped),
+        )
+        return answer, found.notices
 
     async def _settle(self, end: RelaySettle) -> tuple[LedgerNotice, ...]:
         """Store the end of a call; what is spent must not be forgotten because the disk is full."""

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from hive_core.infra.database.database import to_datetime
-from hive_core.outside.models.budgets import Spending, Spent
+from hive_core.outside.models.budgets import DAY_MILLISECONDS, Spending, Spent
 from hive_core.outside.models.prices import to_dollars
 from hive_core.outside.models.settlement import UNCERTAIN, CallCost, OpenCall
 from hive_core.protocol.models.budgets import Period
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.usage import CallOutcome, ModelCall, TokenCounts, UsageSum
 
+Grouping = Literal["day", "model", "agent"]
+_LARGEST = 2**63 - 1
 EVERYBODY = "*"
 """Name under which the table has the spending of the whole hive."""
 _EVER = -1
@@ -98,7 +100,9 @@ def end_call(db: sqlite3.Connection, stored: StoredCall, end: RelaySettle, cost:
         _add_sum(db, stored, stored.call.requested, [0] * len(_TOKENS), -stored.cost, -1, -1)
     if end.outcome != "not_sent":
         uncertain = int(not UNCERTAIN.isdisjoint(cost.flags))
-        _add_sum(db, stored, end.served or stored.call.requested, counts, cost.cost, uncertain, 1)
+        # An agent can ask for any number of models that there are not, for nothing: they are one row.
+        model = "" if cost.cost == 0 and not end.served else end.served or stored.call.requested
+        _add_sum(db, stored, model, counts, cost.cost, uncertain, 1)
 
 
 def open_calls(db: sqlite3.Connection, instance: str) -> list[str]:
@@ -129,14 +133,36 @@ def set_told(
         )
 
 
-def select_sums(
-    db: sqlite3.Connection, by: Literal["day", "model", "agent"], agent: str | None, since: int
-) -> list[UsageSum]:
-    """Return the sums of calls from a day on, by `by` and in its order."""
-    columns = ", ".join(f"sum({name})" for name in _SUMS)
-    query = f"""SELECT {by}, sum(calls), {columns} FROM model_sums WHERE day >= ? AND (? IS NULL OR agent = ?)
-        GROUP BY {by} HAVING sum(calls) != 0 ORDER BY {by}"""  # noqa: S608
-    return [_usage_sum(str(row[0]), row[1:]) for row in db.execute(query, (since, agent, agent))]
+def select_sums(db: sqlite3.Connection, by: Grouping, agent: str | None, since: int, most: int) -> list[UsageSum]:
+    """Return the sums of calls from a day on: those of the newest days in their order, or the dearest ones first."""
+    order = "day DESC" if by == "day" else f"sum(cost) DESC, {by}"
+    where, values = _from(agent, since)
+    query = f"""SELECT {by}, {_summed()} FROM model_sums WHERE {where}
+        GROUP BY {by} HAVING sum(calls) != 0 ORDER BY {order} LIMIT ?"""  # noqa: S608 - names of this module only
+    rows = db.execute(query, (*values, most)).fetchall()
+    if by == "day":
+        return [_usage_sum(_date(row[0]), row[1:]) for row in reversed(rows)]
+    return [_usage_sum(row[0], row[1:]) for row in rows]
+
+
+def select_total(db: sqlite3.Connection, agent: str | None, since: int) -> UsageSum:
+    """Return the sum of all calls from a day on."""
+    where, values = _from(agent, since)
+    row = db.execute(f"SELECT {_summed()} FROM model_sums WHERE {where}", values).fetchone()  # noqa: S608
+    return _usage_sum("", tuple(number or 0 for number in row))
+
+
+def count_groups(db: sqlite3.Connection, by: Grouping, agent: str | None, since: int) -> int:
+    """Return how many sums there are from a day on."""
+    where, values = _from(agent, since)
+    query = f"SELECT count(*) FROM (SELECT 1 FROM model_sums WHERE {where} GROUP BY {by} HAVING sum(calls) != 0)"  # noqa: S608
+    count: int = db.execute(query, values).fetchone()[0]
+    return count
+
+
+def has_spent(db: sqlite3.Connection, whose: str) -> bool:
+    """Return True if there was a call of an agent, or money was added to its budget."""
+    return db.execute("SELECT 1 FROM model_spending WHERE whose = ? LIMIT 1", (whose,)).fetchone() is not None
 
 
 def select_costs(db: sqlite3.Connection, day: int) -> dict[str, int]:
@@ -144,11 +170,12 @@ def select_costs(db: sqlite3.Connection, day: int) -> dict[str, int]:
     return dict(db.execute("SELECT whose, money FROM model_spending WHERE day = ? AND whose != '*'", (day,)))
 
 
-def select_calls(db: sqlite3.Connection, agent: str, most: int) -> list[ModelCall]:
-    """Return the newest calls of an agent, the newest first."""
-    query = f"""SELECT call, at, agent, turn, provider, requested, served, outcome, status, {", ".join(_TOKENS)}, cost,
-        reserve, flags, first_byte, duration FROM model_calls WHERE agent = ? ORDER BY id DESC LIMIT ?"""  # noqa: S608
-    return [_model_call(row) for row in db.execute(query, (agent, most))]
+def select_calls(db: sqlite3.Connection, agent: str, most: int, before: int | None = None) -> list[ModelCall]:
+    """Return the newest calls of an agent with ids below `before`, the newest first."""
+    query = f"""SELECT id, call, at, agent, turn, provider, requested, served, outcome, status, {", ".join(_TOKENS)},
+        cost, reserve, flags, first_byte, duration FROM model_calls WHERE agent = ? AND id < ?
+        ORDER BY id DESC LIMIT ?"""  # noqa: S608
+    return [_model_call(row) for row in db.execute(query, (agent, _LARGEST if before is None else before, most))]
 
 
 def delete_calls(db: sqlite3.Connection, before: int, most: int) -> int:
@@ -182,6 +209,19 @@ def _add_sum(
     )
 
 
+def _from(agent: str | None, since: int) -> tuple[str, tuple[int | str, ...]]:
+    """Return the condition for sums of an agent, or of all, from a day on, with its values."""
+    return ("day >= ?", (since,)) if agent is None else ("agent = ? AND day >= ?", (agent, since))
+
+
+def _summed() -> str:
+    return ", ".join(f"sum({name})" for name in ("calls", *_SUMS))
+
+
+def _date(day: int) -> str:
+    return to_datetime(day * DAY_MILLISECONDS).date().isoformat()
+
+
 def _usage_sum(key: str, row: tuple[int, ...]) -> UsageSum:
     calls, *counts, cost, uncertain = row
     tokens = TokenCounts(**dict(zip(_TOKENS, counts, strict=True)))
@@ -189,10 +229,11 @@ def _usage_sum(key: str, row: tuple[int, ...]) -> UsageSum:
 
 
 def _model_call(row: tuple[object, ...]) -> ModelCall:
-    call, at, agent, turn, provider, requested, served, outcome, status, *rest = row
+    number, call, at, agent, turn, provider, requested, served, outcome, status, *rest = row
     counts, (cost, reserve, flags, first_byte, duration) = rest[: len(_TOKENS)], rest[len(_TOKENS) :]
     return ModelCall.model_validate(
         {
+            "id": number,
             "call": call,
             "at": to_datetime(int(str(at))),
             "agent": agent,

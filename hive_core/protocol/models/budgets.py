@@ -11,6 +11,8 @@ from hive_core.protocol.base import Answer, Request
 
 Dollars = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=1_000_000_000_000_000)]
+ALL = "all"
+"""The word for all agents together, which no agent has as its name."""
 Measure = Literal["money", "tokens", "calls"]
 Period = Literal["day", "total"]
 
@@ -35,7 +37,7 @@ class BudgetSettings(Request):
 
 
 class AddBudgetRequest(Request):
-    """Give an agent more money: for today, and in all."""
+    """Raise the limits of money of an agent, or of the hive: for today, and in all."""
 
     money: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
     note: Annotated[str, StringConstraints(max_length=1_000)] = ""
@@ -44,7 +46,7 @@ class AddBudgetRequest(Request):
 class LimitState(Answer):
     """One limit of a budget, and what is spent of it. `reserved` is for calls that are under way.
 
-    Money is in US dollars. `whose` is the agent, or "hive" for all agents together. `added` is a part of `limit`.
+    Money is in US dollars. `whose` is the agent, or "all" for all agents together. `added` is a part of `limit`.
     """
 
     whose: str
@@ -57,11 +59,18 @@ class LimitState(Answer):
 
 
 class BudgetAnswer(Answer):
-    """The budget of an agent, with the hive's, which holds for it as well. `day_ends_at` is the end of today."""
+    """The budget of an agent, with the hive's, which holds for it as well. `day_ends_at` is the end of today.
+
+    What is spent is in US dollars. The answer about all agents (`all`) has the hive's limits first, then those of each
+    agent. `stopped` are agents whose calls are not passed on, because the vendor has refused many in a row.
+    """
 
     agent: str
     limits: list[LimitState]
     day_ends_at: datetime
+    spent_today: float = 0.0
+    spent_total: float = 0.0
+    stopped: list[str] = Field(default_factory=list)
 
 
 class BudgetRefusal(Answer):

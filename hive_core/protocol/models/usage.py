@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -34,13 +34,14 @@ class TokenCounts(Answer):
 
 
 class ModelCall(Answer):
-    """One call of the ledger; `cost` is in US dollars, times are in milliseconds.
+    """One call of the ledger; `cost` is in US dollars, times are in milliseconds. `id` grows with each call.
 
     `flags` say what its figures are worth: `unknown_model` is counted with the dearest price of its vendor, `reserve`
     with what was reserved, because the vendor has told nothing usable; `estimated` is an answer that broke off;
     `implausible` are figures that do not fit what was sent; `over_reserve` is a call that cost more than its reserve.
     """
 
+    id: int
     call: str
     at: datetime
     agent: str
@@ -59,15 +60,29 @@ class ModelCall(Answer):
 
 
 class UsageQuery(Query):
-    """Sums of the ledger, grouped, for the last `days` or for all time; `agent` restricts them to one."""
+    """Sums of the ledger, grouped, from the day `since` on (UTC) or for all time; `agent` restricts them to one.
+
+    At most `limit` groups are told: the newest days, or the dearest models or agents.
+    """
 
     agent: Recipient | None = None
     by: Literal["day", "model", "agent"] = "day"
-    days: Annotated[int, Field(ge=1, le=3_650)] | None = None
+    since: Annotated[date, Field(ge=date(1970, 1, 1))] | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+
+
+class CallsQuery(Query):
+    """The newest calls of an agent, at most `limit`; `before` is the id of one, of which older ones are told."""
+
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 50
+    before: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
 
 
 class UsageSum(Answer):
-    """The calls of a day, a model or an agent; `uncertain` are those whose cost is not by the vendor's own figures."""
+    """The calls of a day, a model or an agent; `uncertain` are those whose cost is not by the vendor's own figures.
+
+    Calls that the vendor has refused, or that did not reach it, have no model: their `key` is empty.
+    """
 
     key: str
     calls: int
@@ -77,15 +92,17 @@ class UsageSum(Answer):
 
 
 class UsageAnswer(Answer):
-    """Sums of the ledger with the date of the price table; `total` is over all groups."""
+    """Sums of the ledger with the date of the price table; `total` is over all `groups`, also those not in `sums`."""
 
     by: Literal["day", "model", "agent"]
     prices_of: str
     sums: list[UsageSum]
     total: UsageSum
+    groups: int = 0
 
 
 class CallList(Answer):
-    """The newest calls of an agent, the newest first."""
+    """Calls of an agent, the newest first, with the date of the price table."""
 
     calls: list[ModelCall]
+    prices_of: str = ""

@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from hive_core.infra.concurrency.threads import Threads
 from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.refusals import MARKS
 from hive_core.services.relay.apis import anthropic, google, openai
 from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms, CheckedCall
 from hive_core.services.relay.apis.headers import presented_keys
@@ -95,7 +96,7 @@ class RelayAgentServer:
         except CallRefused as refused:
             self._context.metrics.refused(str(refused.status))
             log.debug("a request was refused", agent=self.name, status=refused.status)
-            code = "budget" if refused.message.startswith("hyperhive budget") else "refused"
+            code = "budget" if refused.message.startswith(MARKS["budget"]) else "refused"
             return error_response(api, refused.status, refused.message, code)
         except BadJson as error:
             self._context.metrics.refused("400")

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.refusals import MARKS
 from hive_core.protocol.models.usage import CallOutcome
 from hive_core.services.relay.apis import headers
 from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms, CheckedCall
@@ -157,6 +158,8 @@ class RelayCall:
             self._context.metrics.refused("budget")
             if answer.refusal is not None:
                 raise CallRefused(budget_message(self._request.agent, answer.refusal), 403)
+            if answer.stopped:
+                raise CallRefused(f"{MARKS['stopped']} {answer.problem}", 403)
             raise CallRefused(f"hyperhive: {answer.problem or 'the call is not allowed'}", 403)
 
     async def _exchange(self, request: web.BaseRequest, body: bytes) -> tuple[web.StreamResponse, CallOutcome]:
@@ -252,7 +255,9 @@ class RelayCall:
         if answer.status < 400:
             return self._error(502, f"the provider {self._name} answers with a redirect, which is not followed")
         if answer.status == 401:
-            return self._error(401, f"the provider {self._name} does not accept the hive's key", "vendor_refuses")
+            # With 403, programs do not repeat the call, nor replace the text by one about keys of their own.
+            why = f"{MARKS['stopped']} the provider {self._name} does not accept the hive's key"
+            return self._error(403, f"{why}: the operator has to replace it", "vendor_refuses")
         content = await _read(answer, _MOST_ERROR_BYTES)
         for key in self._request.provider.keys:
             content = content.replace(key.reveal().encode(), b"[hidden]")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from hive_agent.backends.base import Ok, Turn
+from hive_agent.backends.base import Failed, Ok, Turn
 from hive_agent.backends.transcript import Entry, TranscriptText
+from hive_core.protocol.models.budgets import BudgetRefusal
+from hive_core.protocol.models.link import RelayAnswer, RelayReserve
 from hive_core.protocol.models.providers import VendorApi
+from hive_core.services.relay.apis.errors import budget_message
 from hive_core.services.relay.apis.headers import presented_keys
 from tests.helpers.fake_messages_api import Text as Says
 from tests.helpers.fake_messages_api import ToolUse
@@ -72,6 +76,28 @@ async def test_a_turn_with_tools(tmp_path: Path, cli: AgentCli, monkeypatch: pyt
         assert all(call.tokens is not None and call.tokens.output > 0 for call in calls)
         assert refused == []
     assert files_with(tmp_path, KEY) == []
+
+
+@pytest.mark.parametrize("cli", each(CLAUDE, OPENCODE, CODEX, GEMINI))
+async def test_a_budget_refuses(tmp_path: Path, cli: AgentCli) -> None:
+    """A refusal by a budget reaches the harness through each CLI as what it is, with its text and its end."""
+    until = int(time.time()) + 3_600
+    refusal = BudgetRefusal(
+        whose="ada", measure="money", period="day", limit=5, spent=4.9, reserved=0, reserve=0.2, until=until
+    )
+
+    async def decide(request: RelayReserve) -> RelayAnswer:
+        return RelayAnswer(id=request.id, refusal=refusal)
+
+    async with fake_core(tmp_path / "run") as core, relay_hive(api=APIS[cli.name], placeholder=PLACEHOLDER) as hive:
+        hive.daemon.decide = decide
+        url = hive.url("/v1" if cli is CODEX else "")
+        async with opened(cli, tmp_path, core, url, more=[(cli.key, PLACEHOLDER)], tools=["Bash"]) as backend:
+            outcome = await backend.run(turn(), lambda _: None)
+        assert hive.vendor.requests == []
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.detail) == ("budget", budget_message("ada", refusal))
+    assert outcome.retry_after is not None
 
 
 def files_with(directory: Path, text: str) -> list[Path]:

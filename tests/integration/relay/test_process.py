@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from hive_core.protocol.models.budgets import SpendingLimits
-from hive_core.protocol.models.usage import UsageQuery
+from hive_core.protocol.models.usage import CallsQuery, UsageQuery
 from tests.integration.relay.relay_stack import KEY, RelayStack, last_event, relay_stack
 from tests.unit.core.services.relay.fake_vendor import (
     MESSAGE_DELTA,
@@ -141,7 +141,7 @@ async def test_a_killed_relay_loses_no_money(tmp_path: Path, step: str) -> None:
         await stack.start()
         await settled(stack)
         spent, _ = await stack.hive.money()
-        (first,) = (await stack.hive.ledger.calls("ada", 5)).calls
+        (first,) = (await stack.hive.ledger.calls("ada", CallsQuery(limit=5))).calls
         if step == "at its end" and first.outcome == "done":
             assert spent == COST
         else:
@@ -160,7 +160,7 @@ async def test_a_broken_connection_of_the_vendor_is_counted(tmp_path: Path) -> N
         await stack.start()
         assert last_event((await stack.call())[1])["type"] == "error"
         await settled(stack)
-        (call,) = (await stack.hive.ledger.calls("ada", 1)).calls
+        (call,) = (await stack.hive.ledger.calls("ada", CallsQuery(limit=1))).calls
         assert (call.outcome, call.flags, call.tokens.input) == ("broken", ["estimated"], 100)
         assert call.tokens.output == 60
 

@@ -131,6 +131,7 @@ class FakeCore:
             *self.gate.routes(),
             *self.asking.routes(),
             ("*", "/v1/work{rest:.*}", self._unknown),
+            ("GET", "/v1/budget", self._unknown),
         ]:
             app.router.add_route(method, path, self._noted(handler))
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

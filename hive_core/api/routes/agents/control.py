@@ -6,6 +6,7 @@ The daemon passes the requests on to the harness, whose answers are the agent's 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from hive_core.agents import AgentRegistry, DeploymentManager
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.params import number_of
-from hive_core.errors import conflict
+from hive_core.errors import HiveError, conflict
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.messaging import Broker
@@ -42,14 +43,23 @@ from hive_core.protocol import (
 
 _CONTROL = "/v1/agents/{name}/control"
 _SOON = 20.0
+_LET_GO_ON = ("resume", "retry")
+"""Controls with which a person says that the cause of failures is mended."""
 _LOGIN_SECONDS = 150.0
 """A harness waits 120 s until its program takes a code."""
 
 
 def harness_control(
-    agents: AgentRegistry, deployments: DeploymentManager, views: HarnessViews, database: Database
+    agents: AgentRegistry,
+    deployments: DeploymentManager,
+    views: HarnessViews,
+    database: Database,
+    let_go_on: Callable[[str], Awaitable[bool]],
 ) -> list[Endpoint]:
-    """Return the endpoints for the data and controls of harnesses."""
+    """Return the endpoints for the data and controls of harnesses.
+
+    `let_go_on` passes an agent's calls of models on again, and returns True if they were stopped.
+    """
 
     def running(call: ApiCall) -> str:
         """Return the agent's name; its view socket is usable then. Raises `unknown_agent`, `not_running`."""
@@ -85,6 +95,10 @@ def harness_control(
 
             # Written first: a harness can do what it is told and never say so.
             await database.write(record)
+            if path in _LET_GO_ON and await let_go_on(name) and path == "resume":
+                with suppress(HiveError):  # The agent may be paused besides, or not.
+                    await views.order(name, path, wanted, answer, seconds)
+                return answer.model_validate({})
             return await views.order(name, path, wanted, answer, seconds)
 
         return Endpoint("POST", f"{_CONTROL}/{path}", summary, handle, answer, body=body)
@@ -123,6 +137,21 @@ def harness_control(
         takes("login", "Begin to log the agent's program in", Request, LoginAddress, _LOGIN_SECONDS),
         takes("code", "Give the code of the login to the agent's program", LoginCodeRequest, Done, _LOGIN_SECONDS),
     ]
+
+
+def go_on_order(
+    agents: AgentRegistry, deployments: DeploymentManager, views: HarnessViews
+) -> Callable[[str], Awaitable[Done]]:
+    """Return a function that tells an agent's harness to try again what the hive has refused.
+
+    It raises HiveError if the harness cannot be reached.
+    """
+
+    async def order(name: str) -> Done:
+        deployments.hold_view(agents.record(name))
+        return await views.order(name, "go-on", Request(), Done, _SOON)
+
+    return order
 
 
 def message_queues(agents: AgentRegistry, broker: Broker) -> list[Endpoint]:

@@ -8,6 +8,7 @@ from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry
 from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
 from hive_core.api.routes.params import agent_name, principal_of
 from hive_core.gate.gate import Gate
+from hive_core.outside.spending import ModelSpending
 from hive_core.protocol import (
     MAX_REQUEST_BYTES,
     AgentList,
@@ -122,17 +123,17 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def agent_admin(agents: AgentRegistry, gate: Gate) -> list[Endpoint]:
+def agent_admin(agents: AgentRegistry, gate: Gate, spending: ModelSpending) -> list[Endpoint]:
     """Return the operator's endpoints to list, spawn and destroy agents."""
 
     async def listing(_: ApiCall) -> AgentList:
-        return AgentList(agents=list(agents.statuses()))
+        return AgentList(agents=await spending.with_costs(agents.statuses()))
 
     async def spawn(call: ApiCall) -> SpawnAnswer:
         return await gate.agent_submissions.spawn(call.read(SpawnRequest), principal_of(call.caller))
 
     async def status(call: ApiCall) -> AgentStatus:
-        return agents.status(call.path["name"])
+        return await spending.with_budget(agents.status(call.path["name"]))
 
     async def destroy(call: ApiCall) -> DestroyAnswer:
         return await gate.agent_submissions.destroy(

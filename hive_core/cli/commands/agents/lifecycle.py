@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ import click
 from hive_core.cli.arguments import agent_argument, agents_argument, json_option, print_json, waiting_options
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.commands.outside.network_notes import network_facts, network_notes
+from hive_core.cli.commands.outside.shown_spending import describe_limit, dollars
 from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.cli.output import (
     Column,
@@ -26,6 +27,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
+from hive_core.cli.output import moment as shown_moment
 from hive_core.cli.waiting import show_progress, wait_until_ready
 from hive_core.text import escaped_line
 
@@ -46,8 +48,11 @@ AGENT_COLUMNS = (
     Column("BACKEND", 3),
     Column("UNACKED", 7, right=True, style=_waiting),
     Column("RESTARTS", 4, right=True, style=_waiting),
+    Column("TODAY", 6, right=True),
     Column("DETAIL", 5),
 )
+_COST = 7
+_SOON = timedelta(minutes=2)
 
 
 @click.command("list")
@@ -59,8 +64,9 @@ def list_agents(socket: str | None, as_json: bool) -> None:
     LIFECYCLE is the agent's process, STATE its harness. DETAIL says why the agent does not run, cannot work or has no
     page, whether its network is open and its requests for hosts wait ("hive-c0re net NAME"), and ends with the status
     text that the agent has set; "hive-c0re show NAME" has all of it. UNACKED counts the messages that wait for the
-    agent, RESTARTS its restarts after crashes. An agent that needs an update was built with an older hyperhive: see
-    "hive-c0re rebuild". A narrow terminal shows fewer columns.
+    agent, RESTARTS its restarts after crashes. TODAY is what its calls of models have cost today, if there were any. An
+    agent that needs an update was built with an older hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer
+    columns.
 
     \b
     Examples:
@@ -76,7 +82,12 @@ def list_agents(socket: str | None, as_json: bool) -> None:
         click.echo('no agents yet: create one with "hive-c0re spawn NAME"', err=True)
         return
     moment = now()
-    for line in render(AGENT_COLUMNS, [_agent_row(agent, moment) for agent in agents], width()):
+    columns, rows = list(AGENT_COLUMNS), [_agent_row(agent, moment) for agent in agents]
+    if not any(agent.get("cost_today") for agent in agents):
+        columns.pop(_COST)
+        for row in rows:
+            row.pop(_COST)
+    for line in render(columns, rows, width()):
         click.echo(line)
 
 
@@ -96,12 +107,14 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("backend"),
         agent.get("unacked"),
         agent.get("restarts"),
+        "" if agent.get("cost_today") is None else dollars(agent.get("cost_today")),
         "; ".join(
             filter(
                 None,
                 [
                     *network_notes(agent),
                     note,
+                    _goes_on(agent),
                     agent.get("detail") or _last_end(agent),
                     _page_problem(agent),
                     agent.get("status"),
@@ -152,8 +165,10 @@ def _facts(agent: dict[str, Any], moment: datetime) -> list[tuple[str, str]]:
         ("Agent", f"{coloured_agent(text('name'))}, {text('kind')}"),
         ("Process", ", ".join(filter(None, process))),
         ("Harness", f"{harness}: {text('detail')}" if text("detail") else harness),
+        ("Goes on", shown_moment(agent.get("goes_on_at"))),
         ("Last end", escaped_line(_last_end(agent)) or text("exit_cause")),
         ("Backend", ", model ".join(filter(None, [text("backend"), text("model")]))),
+        ("Spent", _spent(agent)),
         ("Deployment", str(agent.get("deployment")) + (", needs an update" if agent.get("needs_update") else "")),
         ("Messages", f"{agent.get('unacked')} not yet handled"),
         ("Network", describe_network(agent)),
@@ -161,6 +176,22 @@ def _facts(agent: dict[str, Any], moment: datetime) -> list[tuple[str, str]]:
         ("At work", text("status")),
         ("Confinement", text("confinement")),
     ]
+
+
+def _goes_on(agent: dict[str, Any]) -> str:
+    """Format the time at which an agent tries again, if that is not soon after its last try."""
+    at, since = agent.get("goes_on_at"), agent.get("state_since")
+    if at is None or since is None or datetime.fromisoformat(at) - datetime.fromisoformat(since) < _SOON:
+        return ""
+    return f"goes on at {shown_moment(at)}"
+
+
+def _spent(agent: dict[str, Any]) -> str:
+    """Format what an agent has spent today, and of which limits."""
+    if agent.get("cost_today") is None:
+        return ""
+    limits = [describe_limit(limit) for limit in agent.get("budget") or []]
+    return "; ".join([f"{dollars(agent.get('cost_today'))} today", *limits])
 
 
 def _page_problem(agent: dict[str, Any]) -> str:

@@ -125,6 +125,8 @@ def _warn_if_away(client: Client, to: str) -> None:
         click.echo(f'{to} is {lifecycle} and gets the message when it runs: "hive-c0re start {to}"', err=True)
     elif state in {"paused", "needs_login"}:
         click.echo(f'{to} reports {state} and waits for a person: see "hive-c0re open {to}"', err=True)
+    elif state == "budget":
+        click.echo(f'{to} has no budget for a call now: see "hive-c0re budget {to}"', err=True)
     elif state == "failed":
         click.echo(f'{to} reports {state}, so no answer may come: see "hive-c0re logs {to}"', err=True)
 

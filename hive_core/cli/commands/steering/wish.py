@@ -150,6 +150,9 @@ def _check_agent(wish: Wish, status: Answer, failures: int) -> None:
     if state == "paused":
         hint = f'"hive-c0re resume {name}" lets it go on; "hive-c0re show {name}" says more'
         raise Failure("not_ready", f"{name} is paused: {detail}", hint=hint)
+    if state == "budget":
+        hint = f'"hive-c0re budget {name}" shows it, "hive-c0re budget {name} --add 5" adds to it'
+        raise Failure("not_ready", f"{name} has no budget for a call: {detail}", hint=hint)
     if failures >= _FAILURES:
         hint = f'it goes on trying: "hive-c0re transcript {name}" shows what happens, "hive-c0re skip {name}" ends it'
         raise Failure("not_ready", f"{failures} turns of {name} have failed: {detail}", hint=hint)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hive_core.protocol.models.budgets import BudgetRefusal
+from hive_core.protocol.models.budgets import ALL, BudgetRefusal
 from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.refusals import MARKS, new_day_text
 
 _ANTHROPIC: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -60,12 +61,17 @@ def budget_message(agent: str, refusal: BudgetRefusal) -> str:
     def amount(value: float) -> str:
         return f"${value:,.4f}".rstrip("0").rstrip(".") if refusal.measure == "money" else f"{value:,.0f}"
 
-    whose = "the hive's" if refusal.whose == "hive" else f"{refusal.whose}'s"
+    whose = "the hive's" if refusal.whose == ALL else f"{refusal.whose}'s"
     what = {"money": "spending limit", "tokens": "limit of tokens", "calls": "limit of calls"}[refusal.measure]
     period = "a day" if refusal.period == "day" else "in all"
-    until = "It begins anew at 00:00 UTC. " if refusal.period == "day" else ""
+    until = "" if refusal.until is None else f"{new_day_text(refusal.until)} "
+    limit = f"{refusal.measure}_{'per_day' if refusal.period == 'day' else 'total'}"
+    if refusal.measure == "money":
+        raised = f"hive-c0re budget {ALL if refusal.whose == ALL else agent} --add AMOUNT"
+    else:
+        raised = f"{limit} of {'budget.hive in the settings' if refusal.whose == ALL else '[budget] in agent.toml'}"
     return (
-        f"hyperhive budget: {whose} {what} of {amount(refusal.limit)} {period} does not allow this call. It may need"
+        f"{MARKS['budget']} {whose} {what} of {amount(refusal.limit)} {period} does not allow this call. It may need"
         f" {amount(refusal.reserve)}; {amount(refusal.spent)} is spent and {amount(refusal.reserved)} reserved. {until}"
-        f"The operator can raise it: hive-c0re budget {agent} --add AMOUNT"
+        f"The operator can raise it: {raised}"
     )

@@ -141,6 +141,14 @@ REFUSALS: list[tuple[int | None, str, str, float | None]] = [
 ]
 
 
+BUDGET = (
+    "hyperhive budget: ada's spending limit of $5 a day does not allow this call. It may need $0.2; $4.9 is spent and "
+    "$0.05 reserved. It begins anew at 2026-12-01 00:00 UTC. The operator can raise it: hive-c0re budget ada --add "
+    "AMOUNT"
+)
+KEY = "hyperhive stopped: the provider main does not accept the hive's key: the operator has to replace it"
+
+
 @pytest.fixture(autouse=True)
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The machine's time zone is UTC."""
@@ -159,6 +167,22 @@ def test_refusals(status: int | None, words: str, judged: str, seconds: float | 
     assert outcome.detail == words
     if isinstance(outcome, Failed):
         assert outcome.retry_after == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "Failed to authenticate. API Error: 403 {}",  # Claude Code
+        "{}",  # opencode
+        "unexpected status 403 Forbidden: {}, url: http://127.0.0.1:3129/main/v1/responses",  # codex
+        '[API Error: {{"error":{{"code":403,"message":"{}","status":"PERMISSION_DENIED"}}}}]',  # gemini
+    ],
+)
+def test_refusals_of_the_hive(shown: str) -> None:
+    """The hive's own refusals are known in the words of each program, with the time at which a budget's day ends."""
+    assert classify_error(shown.format(BUDGET), now=NOW) == Failed("budget", BUDGET, 12 * HOUR)
+    assert classify_error(shown.format(BUDGET), now=NOW + DAY) == Failed("budget", BUDGET, 0.0)
+    assert classify_error(shown.format(KEY), now=NOW) == Failed("stopped", KEY)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hive_agent.client import fetched_messages
+from hive_core.protocol.models.budgets import BudgetAnswer, LimitState
 from tests.unit.agent.fake_core_api import FakeCore, refusal
 from tests.unit.agent.tools.tool_client import INSTANCE, program, text, tools
 
@@ -80,6 +82,20 @@ async def test_looks(core: FakeCore, tmp_path: Path) -> None:
         assert "bob (agent): stopped, offline; its status:\n> done with it" in text(
             await client.call_tool("list_agents", {})
         )
+
+
+async def test_an_agent_sees_its_budget(core: FakeCore, tmp_path: Path) -> None:
+    """`whoami` tells what is left of each limit, and no budget where the hive has none."""
+    limits = [
+        LimitState(whose="alice", measure="money", period="day", limit=5, spent=4.1, reserved=0.2),
+        LimitState(whose="alice", measure="calls", period="total", limit=1_000, spent=1_001),
+    ]
+    async with tools(core, tmp_path) as client:
+        assert "budget" not in text(await client.call_tool("whoami", {}))
+        answer = BudgetAnswer(agent="alice", limits=limits, day_ends_at=datetime(2026, 12, 1, tzinfo=UTC))
+        core.raw["GET /v1/budget"] = answer.model_dump_json()
+        told = text(await client.call_tool("whoami", {}))
+    assert "budget: $0.70 left of $5.00 a day (UTC)\nbudget: 0 calls left of 1,000 calls in all" in told
 
 
 async def test_only_the_manager_has_the_managers_tools(core: FakeCore, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -12,13 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, Turn, TurnOutcome
+from hive_agent.interfaces import ActionNotPossible
 from hive_agent.turns import loop
 from hive_agent.turns.attempts import retry_pause
 from hive_agent.turns.failure_policy import REACTIONS, Kind, Reaction, kind_of, pause
 from tests.unit.agent.backends.fake_backend import Run, Running, serving
 from tests.unit.agent.fake_core_api import FakeCore
 
+MINUTE = 60.0
 SIX_HOURS = 6 * 3_600.0
+MONTH = 32 * 86_400.0
+LIMITS: set[Kind] = {"rate_limit", "budget"}
+"""Failures because of limits of use, which may be for a month."""
 KINDS: list[Kind] = sorted(REACTIONS)
 TRIED_AGAIN: list[Kind] = [kind for kind in KINDS if kind != "cancelled"]
 
@@ -75,14 +81,24 @@ def test_pauses_grow_and_are_never_short(kind: Kind) -> None:
 
 @given(st.sampled_from(KINDS), st.integers(1, 10_000), st.one_of(st.none(), st.floats()))
 def test_retry_after_is_honoured(kind: Kind, in_a_row: int, retry_after: float | None) -> None:
-    """Nothing is tried before the API allows it, within reason; what is no time in it changes nothing."""
+    """Nothing is tried before the API allows it, within reason; what is no time in it changes nothing.
+
+    A time of a minute and more is waited for exactly, and a budget's time always is; there is no tight loop.
+    """
     reaction = REACTIONS[kind]
-    seconds = pause(reaction, in_a_row, retry_after)
-    assert seconds >= pause(reaction, in_a_row, None)
+    seconds, longest_told = pause(reaction, in_a_row, retry_after), MONTH if kind in LIMITS else SIX_HOURS
     assert math.isfinite(seconds)
-    assert seconds <= max(SIX_HOURS, reaction.longest)
-    if retry_after is not None and 0 <= retry_after <= SIX_HOURS:
-        assert seconds >= retry_after
+    if retry_after is None or not math.isfinite(retry_after):
+        assert seconds == pause(reaction, in_a_row, None)
+        return
+    told = min(retry_after, longest_told)
+    assert seconds >= told
+    if kind == "budget":
+        assert seconds == max(1.0, told)
+    elif told >= MINUTE:
+        assert seconds == told
+    else:
+        assert seconds == max(told, pause(reaction, in_a_row, None))
 
 
 # --- each row at work -------------------------------------------------------------------------------------------
@@ -206,6 +222,51 @@ async def test_credentials_that_do_not_work_are_not_tried_at_once(
         await running.desk.choose("large", None)  # only a person's wish ends it
         await core.until(lambda: later in core.acknowledged())
         assert running.backend.turns == [[1], [1], [later]]
+
+
+async def test_a_budget_waits_for_the_hive(core: FakeCore, tmp_path: Path) -> None:
+    """The turn's messages are kept until the day turns or the hive says that there is money; the hive is told until
+    when, and only its word about that, or a person's, ends the pause.
+    """
+    number = await core.deliver("x")
+    began = time.time()
+    async with serving(core, tmp_path, one_after_another(failure("budget", 3_000.0)), pause=pause) as running:
+        await core.until(lambda: core.state_names()[-1:] == ["budget"])
+        waited = await running.turn(1, "waiting")
+        assert core.acknowledged() == []
+        goes_on_at = core.states[-1].goes_on_at
+        assert goes_on_at is not None
+        assert 3_000 <= goes_on_at - began < 3_030
+        assert waited["next_try_at"] == pytest.approx(goes_on_at, abs=5)
+        await running.desk.go_on()
+        await core.until(lambda: core.acknowledged() == [number])
+        assert core.states[-1].goes_on_at is None
+
+
+async def test_the_hive_does_not_end_other_pauses(core: FakeCore, tmp_path: Path) -> None:
+    """News of money ends no pause after another failure; a person who resumes the agent ends any."""
+    number = await core.deliver("x")
+    async with serving(core, tmp_path, one_after_another(failure("billing")), pause=pause) as running:
+        await running.turn(1, "waiting")
+        await core.until(lambda: core.state_names()[-1:] == ["paused"])
+        await running.desk.go_on()
+        await running.desk.history(None, 10)
+        assert running.backend.turns == [[number]]
+        await running.desk.resume()
+        await core.until(lambda: core.acknowledged() == [number])
+        with pytest.raises(ActionNotPossible):
+            await running.desk.resume()
+
+
+async def test_another_daemon_may_have_another_budget(core: FakeCore, tmp_path: Path) -> None:
+    """When the daemon was restarted, the turn that a budget has not allowed is tried again."""
+    number = await core.deliver("x")
+    async with serving(core, tmp_path, one_after_another(failure("budget", 3_000.0)), pause=pause) as running:
+        await running.turn(1, "waiting")
+        await core.until(lambda: core.state_names()[-1:] == ["budget"])
+        await core.stop()
+        await core.start()
+        await core.until(lambda: core.acknowledged() == [number])
 
 
 async def test_the_real_pause_is_kept(core: FakeCore, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import aiohttp
 import pytest
@@ -129,7 +130,7 @@ async def test_a_caller_that_hangs_up_ends_no_request(
 ) -> None:
     """A request to the API is completed although its caller closes the connection during a build."""
     gate_hive.runtime.may_build.clear()
-    endpoints = agent_admin(gate_hive.hive.agents, gate_hive.gate)
+    endpoints = agent_admin(gate_hive.hive.agents, gate_hive.gate, MagicMock())
     directory: Path = tmp_path_factory.mktemp("s")
     async with asking(endpoints, caller("operator", "operator"), directory) as operator:
         calling = asyncio.create_task(operator.ask("POST", "/v1/agents", {"name": "cy"}))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 
 import pytest
 
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
-from hive_core.outside.models.ledger import MOST_REFUSALS
+from hive_core.outside.models.vendor_refusals import MOST_REFUSALS
 from hive_core.protocol.models.budgets import SpendingLimits
 from hive_core.protocol.models.link import RelaySettle
-from hive_core.protocol.models.usage import TokenCounts, UsageQuery
+from hive_core.protocol.models.usage import CallsQuery, TokenCounts, UsageQuery
 from tests.unit.core.outside.models.ledger_hive import RELAY, LedgerHive
 
 TOKENS = TokenCounts(input=1_000, output=1_000)
@@ -32,7 +33,7 @@ async def test_a_settled_call_costs_what_the_vendor_says(hive: LedgerHive) -> No
     await hive.reserve(request)
     await hive.settle(request, TokenCounts(input=100, output=50))
     assert await hive.money() == (0.0002, 0)
-    (call,) = (await hive.ledger.calls("ada", 5)).calls
+    (call,) = (await hive.ledger.calls("ada", CallsQuery(limit=5))).calls
     assert (call.cost, call.reserve, call.flags, call.outcome) == (0.0002, 0.003, [], "done")
 
 
@@ -46,10 +47,10 @@ async def test_calls_at_once_do_not_overdraw(hive: LedgerHive) -> None:
     assert len(granted) == 10
     await asyncio.gather(*(hive.settle(each, TOKENS) for each in granted))
     (state,) = (await hive.ledger.budget("a0")).limits
-    assert (state.whose, state.spent, state.reserved) == ("hive", 0.03, 0)
+    assert (state.whose, state.spent, state.reserved) == ("all", 0.03, 0)
     refusal = (await hive.reserve(hive.request())).refusal
     assert refusal is not None
-    assert (refusal.whose, refusal.reserve, refusal.spent) == ("hive", 0.003, 0.03)
+    assert (refusal.whose, refusal.reserve, refusal.spent) == ("all", 0.003, 0.03)
 
 
 async def test_one_agent_does_not_use_the_budget_of_another(hive: LedgerHive) -> None:
@@ -65,7 +66,7 @@ async def test_an_answer_that_breaks_off_is_counted_so_far(hive: LedgerHive) -> 
     request = hive.request()
     await hive.reserve(request)
     await hive.settle(request, TokenCounts(input=500, output=1), "broken", complete=False, answered=600)
-    (call,) = (await hive.ledger.calls("ada", 1)).calls
+    (call,) = (await hive.ledger.calls("ada", CallsQuery(limit=1))).calls
     assert (call.tokens.output, call.cost, call.flags) == (200, 0.0009, ["estimated"])
 
 
@@ -76,7 +77,7 @@ async def test_an_answer_without_figures_costs_the_reserve(hive: LedgerHive, out
     await hive.reserve(request)
     await hive.ledger.settle(RelaySettle.model_validate({"id": 1, "call": request.call, "outcome": outcome}))
     assert await hive.money() == (0.003, 0)
-    (call,) = (await hive.ledger.calls("ada", 1)).calls
+    (call,) = (await hive.ledger.calls("ada", CallsQuery(limit=1))).calls
     assert call.flags == ["reserve"]
 
 
@@ -103,7 +104,7 @@ async def test_a_dead_relay_loses_no_money(hive: LedgerHive) -> None:
     assert await hive.money() == (0, 0.003)
     assert await hive.ledger.open_relay("relay-2") == 1
     assert await hive.money() == (0.003, 0)
-    (call,) = (await hive.ledger.calls("ada", 1)).calls
+    (call,) = (await hive.ledger.calls("ada", CallsQuery(limit=1))).calls
     assert (call.outcome, call.flags) == ("lost", ["reserve"])
     assert await hive.ledger.open_relay("relay-3") == 0
 
@@ -159,13 +160,18 @@ async def test_a_call_belongs_to_the_day_on_which_it_began(hive: LedgerHive) -> 
 
 
 async def test_most_of_a_budget_warns_once(hive: LedgerHive) -> None:
-    """80 % of a limit are told once, and its end once; both again after money was added."""
+    """80 % of a limit are told once, and its end once; both again after money was added, or if it was not stored."""
     hive.limits["ada"] = SpendingLimits(money_per_day=0.0121)
     assert [await hive.spend() for _ in range(3)] == [(), (), ()]
     (warning,) = await hive.spend()
     assert (warning.kind, warning.whose, warning.measure, warning.spent) == ("warning", "ada", "money", 0.012)
-    notices = [notice.kind for _ in range(2) for notice in (await hive.reserve(hive.request())).notices]
-    assert notices == ["exhausted"]
+    (exhausted,) = [notice for _ in range(2) for notice in (await hive.reserve(hive.request())).notices]
+    assert exhausted.kind == "exhausted"
+    hive.ledger.end_telling(exhausted)  # The message could not be stored.
+    assert [notice.kind for notice in (await hive.reserve(hive.request())).notices] == ["exhausted"]
+    await hive.database.write(lambda db: hive.ledger.set_told(db, exhausted))
+    hive.restart()
+    assert (await hive.reserve(hive.request())).notices == ()
     await hive.ledger.add("ada", 0.0015)
     assert [notice.kind for notice in (await hive.reserve(hive.request())).notices] == ["exhausted"]
     await hive.ledger.add("ada", 1)
@@ -187,7 +193,7 @@ async def test_an_unknown_model_is_counted_with_the_dearest_price(hive: LedgerHi
     request = hive.request(provider="vendor", model="claude-next")
     await hive.reserve(request)
     await hive.settle(request, TokenCounts(input=100, output=100))
-    (call,) = (await hive.ledger.calls("ada", 1)).calls
+    (call,) = (await hive.ledger.calls("ada", CallsQuery(limit=1))).calls
     assert (call.cost, call.flags) == (0.009, ["unknown_model"])
 
 
@@ -196,7 +202,7 @@ async def test_the_served_model_decides_on_the_price(hive: LedgerHive) -> None:
     request = hive.request(provider="vendor", model="claude-opus-4-8")
     await hive.reserve(request)
     await hive.settle(request, TokenCounts(input=1_000, output=100), served="claude-haiku-4-5")
-    (call,) = (await hive.ledger.calls("ada", 1)).calls
+    (call,) = (await hive.ledger.calls("ada", CallsQuery(limit=1))).calls
     assert (call.requested, call.served, call.cost) == ("claude-opus-4-8", "claude-haiku-4-5", 0.0015)
 
 
@@ -218,7 +224,7 @@ async def test_wrong_figures_are_told(hive: LedgerHive, tokens: TokenCounts, ans
         request = hive.request()
         await hive.reserve(request)
         assert [each.kind for each in await hive.settle(request, tokens, answered=answered)] == told
-    (call, _) = (await hive.ledger.calls("ada", 5)).calls
+    (call, _) = (await hive.ledger.calls("ada", CallsQuery(limit=5))).calls
     assert "implausible" in call.flags
     assert call.cost >= least
     if call.cost > 0.003:
@@ -226,11 +232,11 @@ async def test_wrong_figures_are_told(hive: LedgerHive, tokens: TokenCounts, ans
 
 
 async def test_many_refusals_by_the_vendor_are_told(hive: LedgerHive) -> None:
-    """A key that the vendor does not take is told once; a call that succeeds ends the row."""
+    """A key that the vendor does not take is told once, and no more calls are passed on; a success ends the row."""
 
     async def refused(status: int) -> list[str]:
         request = hive.request()
-        await hive.reserve(request)
+        assert (await hive.reserve(request)).granted
         return [each.kind for each in await hive.settle(request, None, "failed", status=status)]
 
     for _ in range(MOST_REFUSALS - 1):
@@ -239,7 +245,51 @@ async def test_many_refusals_by_the_vendor_are_told(hive: LedgerHive) -> None:
     for _ in range(MOST_REFUSALS - 1):
         assert await refused(403) == []
     assert await refused(401) == ["vendor_refuses"]
+    stopped = await hive.reserve(hive.request())
+    assert not stopped.granted
+    assert "the provider plain has refused 5 calls of ada in a row" in stopped.stopped
+    assert (await hive.reserve(hive.request(provider="vendor", model="claude-haiku-4-5"))).granted
+    assert (await hive.reserve(hive.request("bob"))).granted
+    assert hive.ledger.is_stopped("ada") and not hive.ledger.is_stopped("bob")
+    assert hive.ledger.let_go_on("ada") and not hive.ledger.let_go_on("ada")
     assert await refused(401) == []
+
+
+async def test_a_relay_with_new_keys_lets_agents_go_on(hive: LedgerHive) -> None:
+    """Refusals are forgotten when another relay comes, which has read the keys anew; not if the same comes back."""
+    await hive.ledger.open_relay(RELAY)
+    resumed: list[str] = []
+    hive.ledger.on_resumed = resumed.extend
+    for _ in range(MOST_REFUSALS):
+        request = hive.request()
+        await hive.reserve(request)
+        await hive.settle(request, None, "failed", status=401)
+    await hive.ledger.open_relay(RELAY)
+    assert hive.ledger.is_stopped("ada")
+    await hive.ledger.open_relay("relay-2")
+    assert resumed == ["ada"]
+    assert (await hive.reserve(hive.request())).granted
+
+
+async def test_models_that_there_are_not_are_one_row(hive: LedgerHive) -> None:
+    """An agent that asks for ever other models, which the vendor refuses, does not fill the sums."""
+    for number in range(20):
+        request = hive.request(model=f"made-up-{number}")
+        await hive.reserve(request)
+        await hive.settle(request, None, "failed", status=404)
+    usage = await hive.ledger.usage(UsageQuery(by="model"))
+    assert [(each.key, each.calls, each.cost) for each in usage.sums] == [("", 20, 0)]
+    assert await hive.database.read(lambda db: db.execute("SELECT count(*) FROM model_sums").fetchone()) == (1,)
+
+
+async def test_calls_come_in_pages(hive: LedgerHive) -> None:
+    """The calls of an agent are read page by page, each from the last one's id on."""
+    for _ in range(5):
+        await hive.spend()
+    first = (await hive.ledger.calls("ada", CallsQuery(limit=3))).calls
+    rest = (await hive.ledger.calls("ada", CallsQuery(limit=3, before=first[-1].id))).calls
+    ids = [call.id for call in (*first, *rest)]
+    assert (len(ids), ids) == (5, sorted(ids, reverse=True))
 
 
 async def test_sums_are_those_of_the_calls(hive: LedgerHive) -> None:
@@ -248,15 +298,19 @@ async def test_sums_are_those_of_the_calls(hive: LedgerHive) -> None:
     await hive.spend("bob")
     hive.now += DAY_MILLISECONDS
     await hive.spend("bob")
-    for by, keys in (("day", ["2024-10-04", "2024-10-05"]), ("model", ["m"]), ("agent", ["ada", "bob"])):
+    for by, keys in (("day", ["2024-10-04", "2024-10-05"]), ("model", ["m"]), ("agent", ["bob", "ada"])):
         usage = await hive.ledger.usage(UsageQuery.model_validate({"by": by}))
         assert ([each.key for each in usage.sums], usage.total.calls, usage.total.cost) == (keys, 3, 0.0085)
     assert (await hive.ledger.usage(UsageQuery(agent="bob"))).total.cost == 0.006
-    assert (await hive.ledger.usage(UsageQuery(days=1))).total.cost == 0.003
+    assert (await hive.ledger.usage(UsageQuery(since=date(2024, 10, 5)))).total.cost == 0.003
+    newest = await hive.ledger.usage(UsageQuery(limit=1))
+    assert ([each.key for each in newest.sums], newest.groups, newest.total.calls) == (["2024-10-05"], 2, 3)
+    dearest = await hive.ledger.usage(UsageQuery(by="agent", limit=1))
+    assert ([each.key for each in dearest.sums], dearest.groups) == (["bob"], 2)
     assert await hive.ledger.costs_today() == {"bob": 0.003}
     assert await hive.ledger.delete_old(0.5) == 2
     assert (await hive.ledger.usage(UsageQuery())).total.calls == 3
-    assert len((await hive.ledger.calls("bob", 5)).calls) == 1
+    assert len((await hive.ledger.calls("bob", CallsQuery(limit=5))).calls) == 1
 
 
 async def test_calls_under_way_are_not_deleted(hive: LedgerHive) -> None:

@@ -23,6 +23,7 @@ from hive_core.protocol.config.host_access import BindName, DeviceName, OfferedB
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.models.budgets import BudgetSettings
 from hive_core.protocol.models.providers import RelaySettings
+from hive_core.protocol.network.services import ServiceAddressText, ServiceName
 from hive_core.protocol.network.settings import Egress
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.text import shown
@@ -261,6 +262,10 @@ class Settings(BaseModel):
     devices: Annotated[
         list[DeviceName], Field(description="Devices of this host that agents may ask for: `gpu`, `kvm`, `fuse`.")
     ] = []
+    services: Annotated[
+        dict[ServiceName, ServiceAddressText],
+        Field(max_length=100, description="Services of this host that agents may ask for: names with `HOST:PORT`."),
+    ] = {}
     pass_environment: Annotated[list[str], Field(description="Variables of the daemon that agents get too.")] = []
     repositories: Annotated[
         RepositorySettings, Field(description="Traffic with upstreams of repositories (a table).")
@@ -308,10 +313,7 @@ _OTHER_VARIABLES = frozenset(
 )
 """Variables that begin as settings do and are none."""
 _TABLES = frozenset(
-    {
-        *("approval", "nixos", "limits", "ceilings", "checks", "budgets", "repositories", "binds"),
-        *("egress", "relay", "budget"),
-    }
+    name for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel | dict)
 )
 """Settings that are tables, which are JSON in the environment."""
 

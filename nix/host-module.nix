@@ -264,6 +264,15 @@ in
       };
     };
 
+    services = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      example = {
+        postgres = "127.0.0.1:5432";
+      };
+      description = "Services of the host that agents may ask for by name in `agent.toml`: `HOST:PORT`.";
+    };
+
     settings = mkOption {
       type = types.submodule { freeformType = toml.type; };
       default = { };

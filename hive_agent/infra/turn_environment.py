@@ -25,6 +25,7 @@ _EVERY_PROGRAM: Sequence[str] = (
     "HIVE_AGENT_DEPLOYED",
     "HIVE_AGENT_SECRETS",
     "HIVE_BIND_*",
+    "HIVE_SERVICE_*",
     "HIVE_AGENT_STATE",
     # By these two the daemon finds processes that a killed harness has left, if the agent is not sandboxed.
     "HIVE_AGENT_RUN",

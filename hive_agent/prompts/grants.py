@@ -1,4 +1,4 @@
-"""The part of the system prompt about what the agent was given: directories and devices of the host, and secrets."""
+"""The part of the system prompt about what the agent was given: parts of the host, and secrets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from hive_agent.environment import AgentEnvironment
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.config.secrets import MAX_SECRETS
+from hive_core.protocol.network.services import variable_of
 
 _DEVICES: Mapping[str, str] = {
     "gpu": "the graphics processors, in `/dev/dri` and beside it",
@@ -21,7 +22,8 @@ _SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 def render_grants(config: AgentConfig, environment: AgentEnvironment) -> str:
     """Return the lines, as they are true now; empty if the agent was given nothing."""
-    return "\n".join([*_binds(config, environment), *_devices(config), *_secrets(config, environment)])
+    lines = [*_binds(config, environment), *_devices(config), *_services(config, environment)]
+    return "\n".join([*lines, *_secrets(config, environment)])
 
 
 def _binds(config: AgentConfig, environment: AgentEnvironment) -> Iterator[str]:
@@ -37,6 +39,14 @@ def _binds(config: AgentConfig, environment: AgentEnvironment) -> Iterator[str]:
 def _devices(config: AgentConfig) -> Iterator[str]:
     for name in config.devices:
         yield f"- Device `{name}`: {_DEVICES[name]}."
+
+
+def _services(config: AgentConfig, environment: AgentEnvironment) -> Iterator[str]:
+    for name in sorted(set(config.services)):
+        variable = variable_of(name)
+        address = environment.variables.get(variable)
+        if address is not None:
+            yield f"- Service `{name}`: connect to `{address}` (also `${variable}`), directly and not through a proxy."
 
 
 def _secrets(config: AgentConfig, environment: AgentEnvironment) -> Iterator[str]:

@@ -28,6 +28,7 @@ from hive_core.infra.processes import find_listener
 from hive_core.layout import AgentPaths, Layout
 from hive_core.protocol import AgentConfig, AgentStatus, Kind
 from hive_core.protocol.names import MANAGER
+from hive_core.protocol.network.services import service_gateways
 from hive_core.runtimes.base import AgentSpec, Runtime
 from hive_core.text import Quoted
 
@@ -361,7 +362,8 @@ class DeploymentManager:
             binds=await LIFECYCLE.run(self._grants.offers.open_binds, record.config),
             devices=self._grants.offers.find_devices(record.config),
             sealed=record.sealed,
-            gateways=self._gateways if record.sealed else {},
+            gateways={**self._gateways, **service_gateways(record.config.services)} if record.sealed else {},
+            services=self._grants.offers.find_services(record.config, sealed=record.sealed),
             nix_daemon=record.nix_daemon,
             web_port=0 if record.sealed else record.web_port,
             dns=None if record.sealed else layout.dns,

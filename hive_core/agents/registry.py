@@ -224,6 +224,7 @@ class AgentRegistry:
             network=record.config.network,
             network_implied=bool(record.network_implied),
             unsealed=record.unsealed and record.config.network == "sealed",
+            services=sorted(set(record.config.services)),
         )
 
 

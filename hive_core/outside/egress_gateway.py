@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hive_core.infra.concurrency.closing import close_apart
 from hive_core.outside.gateway_link import GatewayLink
 from hive_core.outside.handed_sockets import HandedSockets
 from hive_core.protocol.network.packets import (
@@ -22,6 +23,7 @@ from hive_core.protocol.network.packets import (
     SyncedPacket,
 )
 from hive_core.protocol.network.policy import EgressPolicy
+from hive_core.protocol.network.services import service_gateways
 
 EGRESS_GROUP = "hyperhive-egress"
 """The group of the proxy's user, which may connect to the daemon's socket for it."""
@@ -55,15 +57,21 @@ class EgressGateway:
         door_of: Callable[[str], Path],
         is_sealed: Callable[[str], bool],
         policies: Policies,
+        services_of: Callable[[str], Sequence[str]] = lambda _: (),
     ) -> None:
-        """Accept the proxy on `listener`; takes it over. `door_of` returns the path of an agent's door."""
+        """Accept the proxy on `listener`; takes it over.
+
+        `door_of` returns the path of an agent's door, and `services_of` the services of the host that an agent has; it
+        is called on other threads, too.
+        """
         self.is_wanted = asyncio.Event()
         """Set when there is a sealed agent: without one nobody needs the proxy."""
         self._is_sealed = is_sealed
         self._policies = policies
+        self._services_of = services_of
         self._known: set[str] = set()
         self._link = GatewayLink(listener, _packet(SyncedPacket()), self._hear, policies.proxy_ended)
-        self._sockets = HandedSockets(door_of, _port_of, self._received)
+        self._sockets = HandedSockets(door_of, self._port_of, self._received)
 
     @property
     def is_connected(self) -> bool:
@@ -90,6 +98,8 @@ class EgressGateway:
     def policy_changed(self, name: str) -> None:
         """Tell the proxy what an agent may reach now, if it serves that agent."""
         if name in self._known:
+            # The ports of services change with their names.
+            self._link.drop_listeners(name, lambda purpose, listener: self._is_wanted(name, purpose, listener))
             policy, counted = self._policies.policy(name), self._policies.bytes_today(name)
             self._link.describe(name, _packet(AgentPacket(name=name, policy=policy, bytes_today=counted)))
 
@@ -105,18 +115,23 @@ class EgressGateway:
         finally:
             self._sockets.close()
 
+    def _port_of(self, name: str, purpose: str) -> int | None:
+        return PROXY_PORT if purpose == PROXY else service_gateways(self._services_of(name)).get(purpose)
+
+    def _is_wanted(self, name: str, purpose: str, listener: socket.socket) -> bool:
+        return bool(listener.getsockname()[1] == self._port_of(name, purpose))
+
     def _received(self, name: str, purpose: str, listener: socket.socket) -> None:
-        self._link.give(name, purpose, _packet(ListenerPacket(name=name, purpose=purpose)), listener)
+        if self._is_wanted(name, purpose, listener):
+            self._link.give(name, purpose, _packet(ListenerPacket(name=name, purpose=purpose)), listener)
+        else:  # Another configuration is in force since it was checked.
+            close_apart(listener.detach())
 
     async def _hear(self, packet: bytes) -> None:
         heard = FROM_EGRESS.validate_json(packet)
         if isinstance(heard, ListenerLostPacket):
             self._sockets.hang_up(heard.name)
         await self._policies.heard(heard)
-
-
-def _port_of(_name: str, purpose: str) -> int | None:
-    return PROXY_PORT if purpose == PROXY else None
 
 
 def _packet(packet: EgressPacket) -> bytes:

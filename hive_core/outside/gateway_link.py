@@ -96,6 +96,17 @@ class GatewayLink:
         listeners[purpose] = packet, listener
         self._tell(name, f"listener {purpose}", packet, listener)
 
+    def drop_listeners(self, name: str, is_wanted: Callable[[str, socket.socket], bool]) -> None:
+        """Close the listeners of an agent that are not wanted, by purpose; the gateway knows by the description."""
+        agent = self._agents.get(name)
+        if agent is None:
+            return
+        for purpose, (_, listener) in list(agent.listeners.items()):
+            if not is_wanted(purpose, listener):
+                del agent.listeners[purpose]
+                self._waiting.pop((name, f"listener {purpose}"), None)
+                close_apart(listener.detach())
+
     def end_connections(self, name: str, packet: bytes) -> None:
         """Ask for the end of open connections of an agent, after all that it was told of before."""
         self._tell(name, _END, packet)

@@ -37,6 +37,7 @@ async def open_network(
         lambda name: layout.agent(name).gateways_door,
         lambda name: (found := agents.find(name)) is not None and found.sealed,
         network,
+        lambda name: () if (found := agents.find(name)) is None else found.config.services,
     )
     network.on_changed, network.on_close = egress.policy_changed, egress.end_connections
     agents.changed.append(network.configuration_changed)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hive_core
 from hive_core.layout import AgentPaths
+from hive_core.protocol.network.services import variable_of
 from hive_core.runtimes.base import AgentSpec
 
 INSIDE = AgentPaths(
@@ -112,6 +113,7 @@ def agent_variables(
     if spec.gateways:
         variables["HIVE_AGENT_GATEWAYS"] = json.dumps(dict(spec.gateways))
         variables |= proxy_variables(spec.gateways)
+    variables |= {variable_of(name): address for name, address in spec.services.items()}
     if spec.secrets is not None:
         variables["HIVE_AGENT_SECRETS"] = secrets
     for bind in spec.binds:

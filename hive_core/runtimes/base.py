@@ -43,7 +43,8 @@ class AgentSpec:
     which only the local runtime needs. `repositories` are those whose mirrors the agent sees, read-only. `secrets`
     is the directory with the agent's secrets, and `devices` are the nodes of devices of the host. `sealed` removes
     the network; `gateways` are then the ports of the agent's loopback on which its harness listens for the gateways to
-    the world, by purpose. `nix_daemon` shows the socket of the host's Nix daemon.
+    the world, by purpose. `services` are the addresses at which the agent reaches services of the host, by name.
+    `nix_daemon` shows the socket of the host's Nix daemon.
     """
 
     name: str
@@ -58,6 +59,7 @@ class AgentSpec:
     limits: Limits = field(default_factory=Limits)
     sealed: bool = False
     gateways: Mapping[str, int] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)
     nix_daemon: bool = False
     web_port: int = 0
     dns: Path | None = None

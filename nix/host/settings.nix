@@ -70,6 +70,7 @@ in
         inherit (cfg.egress) allow deny limits;
         encrypted_hello = cfg.egress.encryptedHello;
       };
+      services = lib.mapAttrs (_: lib.mkDefault) cfg.services;
     };
   };
 }

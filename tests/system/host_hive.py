@@ -25,6 +25,8 @@ STOP_TIMEOUT = 5
 """Seconds."""
 OFFERED = Path("/run/offered")
 """Directories that agents may ask for; tests make them. In memory, because the host's root cannot be shown idmapped."""
+SERVICE_PORT = 3907
+"""Port of the host's loopback at which tests serve what agents may ask for."""
 SETTINGS = f"""\
 runtime = "nixos"
 devices = ["fuse"]
@@ -40,6 +42,9 @@ path = "{OFFERED}/data"
 [binds.drop]
 path = "{OFFERED}/drop"
 writable = true
+
+[services]
+greeter = "127.0.0.1:{SERVICE_PORT}"
 """
 _HAS_CONTROLLERS = Path("/sys/fs/cgroup/memory").is_dir() or (
     Path("/sys/fs/cgroup/cgroup.controllers").exists()

@@ -1,1 +1,1 @@
-"""The parts of the host that agents get: limits of its resources, secrets, directories and devices."""
+"""The parts of the host that agents get: limits of its resources, secrets, directories, devices and services."""

@@ -1,4 +1,4 @@
-"""Directories and devices of the host that the operator offers by name, and that agents ask for in agent.toml.
+"""Directories, devices and services of the host that the operator offers by name, and that agents ask for.
 
 Root opens the path of an offered directory, so none of its parts may be replaced by an agent or another user: each
 part is opened without following links, and everything above the directory belongs to root or to the daemon's user and
@@ -17,6 +17,7 @@ from hive_core.errors import conflict
 from hive_core.infra.storage.files import open_directory
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.config.host_access import DeviceName, OfferedBind
+from hive_core.protocol.network.services import place_in_agent, service_ports
 from hive_core.runtimes.base import HostBind
 from hive_core.settings import Settings
 from hive_core.text import shown
@@ -44,7 +45,7 @@ _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class HostOffers:
-    """The directories and devices that the settings offer.
+    """The directories, devices and services that the settings offer; services with their addresses, `HOST:PORT`.
 
     `nodes` and `kernel` are /dev and /sys, where devices are looked for. With `mapped`, agents see directories under
     other user ids, which systemd-nspawn maps to the owner's.
@@ -55,18 +56,20 @@ class HostOffers:
     nodes: Path = Path("/dev")
     kernel: Path = Path("/sys")
     mapped: bool = False
+    services: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, settings: Settings) -> HostOffers:
         """Read what the settings offer."""
         mapped = settings.runtime == "nixos" and settings.nixos.user_namespaces
-        return cls(settings.binds, settings.devices, mapped=mapped)
+        return cls(settings.binds, settings.devices, mapped=mapped, services=settings.services)
 
     def check(self, config: AgentConfig) -> None:
         """Raise HiveError `not_offered` if a configuration asks for what the operator does not offer."""
         for kind, asked, offered in (
             ("directory", config.binds, [*self.binds]),
             ("device", config.devices, [*self.devices]),
+            ("service", config.services, [*self.services]),
         ):
             missing = [name for name in asked if name not in offered]
             if missing:
@@ -106,6 +109,16 @@ class HostOffers:
             nodes += sorted(found)
         return tuple(nodes)
 
+    def find_services(self, config: AgentConfig, *, sealed: bool) -> dict[str, str]:
+        """Return the addresses at which an agent reaches the services that a configuration asks for, by their names.
+
+        An agent that is `sealed` reaches them on its own loopback. Raises `not_offered`.
+        """
+        self.check(config)
+        if sealed:
+            return {name: place_in_agent(port) for name, port in service_ports(config.services).items()}
+        return {name: self.services[name] for name in sorted(set(config.services))}
+
     def describe(self, old: AgentConfig | None, new: AgentConfig) -> list[str]:
         """Return lines for a reviewer about what a configuration asks for beyond the `old` one."""
         before = AgentConfig() if old is None else old
@@ -117,6 +130,11 @@ class HostOffers:
                 lines.append(f"binds: {name} shows {shown(str(offered.path))} of the host, {how}, as /binds/{name}")
         lines += [
             f"devices: {name} gives {_DEVICE_EFFECTS[name]}" for name in new.devices if name not in before.devices
+        ]
+        lines += [
+            f"services: {name} gives connections to {self.services[name]}, as this host reaches it"
+            for name in new.services
+            if name not in before.services and name in self.services
         ]
         return lines
 

@@ -83,7 +83,7 @@ def request_line(row: RequestRow) -> str:
 
 def refusal_line(row: RefusalRow) -> str:
     """Return a line about refusals of one host. Its name, and the detail, are words of the agent."""
-    where = Quoted(f"{row.host}:{row.port}").line(_WIDTH) if row.host else "other hosts"
+    where = Quoted(f"{row.host}:{row.port}" if row.port else row.host).line(_WIDTH) if row.host else "other hosts"
     missing = f"; the rule {Quoted(row.missing).line(_WIDTH)} would allow it" if row.missing else ""
     detail = f"; {Quoted(row.detail).line(_WIDTH)}" if row.detail else ""
     times = "" if row.times == 1 else f", {row.times} times since {_time(row.first_at)}"

@@ -89,6 +89,7 @@ class Network:
         """Called with an agent whose open connections are to end, if its policy does not allow them; after
         `on_changed`."""
         self._settings = settings.egress
+        self._offered = settings.services
         self._decider = settings.approval.network
         self._database = database
         self._broker = broker
@@ -103,7 +104,7 @@ class Network:
         self._rules_changed = asyncio.Event()
         self.requests = HostRequests(database, broker, self._book, self.decider_of, clock)
         self._changes = RuleChanges(settings.egress, database, self._book, clock)
-        self._views = NetworkViews(settings.egress, database, self._book, self._traffic, self.requests, clock)
+        self._views = NetworkViews(settings, database, self._book, self._traffic, self.requests, clock)
         self._log = NetworkLog(database, self._wakeups)
 
     async def open(self) -> None:
@@ -127,7 +128,9 @@ class Network:
     def policy(self, name: str) -> EgressPolicy:
         """Return what an agent may reach now. Raises `unknown_agent`."""
         config, advance = self._agents.record(name).config, self._clock() - since_boot()
-        return make_policy(self._settings, config, self._book.of(name), lambda end: max(0, end - advance))
+        return make_policy(
+            self._settings, config, self._book.of(name), lambda end: max(0, end - advance), self._offered
+        )
 
     def reach(self, name: str) -> AgentReach:
         """Return what an agent is told of its network when it starts. Raises `unknown_agent`."""

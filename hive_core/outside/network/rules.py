@@ -5,7 +5,7 @@ Pure functions, without a clock and without the database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from hive_core.errors import HiveError
 from hive_core.outside.network.store import RuleRow
@@ -22,6 +22,7 @@ from hive_core.protocol.network.rules import (
     compile_entries,
     parse_entry,
 )
+from hive_core.protocol.network.services import EgressService, service_ports
 from hive_core.protocol.network.settings import Egress
 
 MAX_RULES = 50
@@ -47,12 +48,19 @@ def is_in_force(rule: RuleRow, now: int) -> bool:
 
 
 def make_policy(
-    settings: Egress, config: AgentConfig, rules: Iterable[RuleRow], since_boot: Callable[[int], int]
+    settings: Egress,
+    config: AgentConfig,
+    rules: Iterable[RuleRow],
+    since_boot: Callable[[int], int],
+    offered: Mapping[str, str] | None = None,
 ) -> EgressPolicy:
     """Return what an agent with this configuration may reach; `rules` are those in force for it.
 
-    `since_boot` converts the end of a rule to the clock of policies. An entry that is none any more, after an update,
-    allows nothing. If it denies, nothing is reached until it is removed: what it kept away must not be reached instead.
+    `since_boot` converts the end of a rule to the clock of policies. `offered` are the addresses of the services that
+    the operator offers, by name.
+
+    An entry that is none any more, after an update, allows nothing. If it denies, nothing is reached until it is
+    removed: what it kept away must not be reached instead.
     """
     made = list(rules)
     allow = _Entries(filter(is_usable, [*settings.allow, *config.allowed_hosts]))
@@ -63,8 +71,12 @@ def make_policy(
         if rule.effect != "allow" or is_usable(rule.entry):
             entries.add(rule.entry, None if rule.ends_at is None else since_boot(rule.ends_at))
     limits = EgressLimits.model_validate(settings.limits.model_dump())
+    services = {
+        name: EgressService(port=port, address=(offered or {}).get(name))
+        for name, port in service_ports(config.services).items()
+    }
     if not all(map(is_usable, deny.texts)):
-        return EgressPolicy(limits=limits)
+        return EgressPolicy(limits=limits, services=services)
     return EgressPolicy(
         allow=allow.texts,
         allow_ends=allow.ends,
@@ -74,6 +86,7 @@ def make_policy(
         open_end=opened.ends[0] if opened.ends else None,
         encrypted_hello=settings.encrypted_hello,
         limits=limits,
+        services=services,
     )
 
 

@@ -31,6 +31,8 @@ REASONS = {
     "connections": "it has as many connections as it may have",
     "bytes_per_day": "it has sent and received as much as it may on a day",
     "bad_request": "the request was not valid HTTP",
+    "service_down": "the service of the host does not answer",
+    "service_withdrawn": "the operator does not offer the service any more",
 }
 """Words for the reasons of refusals, `hive_core.protocol.network.packets.Reason`."""
 

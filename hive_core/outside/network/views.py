@@ -20,11 +20,13 @@ from hive_core.protocol import (
     NetworkOverview,
     NetworkRequestsQuery,
     NetworkRule,
+    NetworkService,
     NetworkSummary,
     RefusedHost,
 )
 from hive_core.protocol.names import EVERYONE
-from hive_core.protocol.network.settings import Egress
+from hive_core.protocol.network.services import place_in_agent, service_ports
+from hive_core.settings import Settings
 
 _MOST_REFUSED = 20
 _REQUESTS = 100
@@ -35,14 +37,15 @@ class NetworkViews:
 
     def __init__(
         self,
-        settings: Egress,
+        settings: Settings,
         database: Database,
         book: RuleBook,
         traffic: TrafficCounts,
         requests: HostRequests,
         clock: Callable[[], int],
     ) -> None:
-        self._settings = settings
+        self._settings = settings.egress
+        self._offered = settings.services
         self._database = database
         self._book = book
         self._traffic = traffic
@@ -70,6 +73,14 @@ class NetworkViews:
             rules=[*self._of_settings(), *configured, *map(_shown_rule, self._book.of(name))],
             requests=(await self._requests.listing(NetworkRequestsQuery(agent=name))).requests,
             refused=[_shown_refusal(row) for row in most],
+            services=[
+                NetworkService(
+                    name=each,
+                    address=self._offered.get(each),
+                    in_agent=place_in_agent(port) if record.sealed else self._offered.get(each),
+                )
+                for each, port in service_ports(record.config.services).items()
+            ],
         )
 
     def state(self, record: AgentRecord) -> NetworkState:

@@ -16,6 +16,7 @@ from hive_core.protocol.config.secrets import MAX_SECRETS, SecretName
 from hive_core.protocol.models.budgets import SpendingLimits
 from hive_core.protocol.models.providers import ModelFeature, ProviderName
 from hive_core.protocol.names import ADDRESS_PATTERN
+from hive_core.protocol.network.services import MAX_SERVICES, ServiceName
 from hive_core.protocol.work.repositories import RepositoryName
 
 DEFAULT_TOOLS = ("Bash", "Read", "Write", "Edit", "Glob", "Grep")
@@ -220,7 +221,8 @@ class AgentConfig(Request):
     `provider` is a provider of models of the operator's, which the agent uses through the relay, and `features` are
     abilities of its API beyond plain calls; `budget` are limits of what the agent spends there.
 
-    `binds` and `devices` are names of directories and devices of the host that the operator offers.
+    `binds`, `devices` and `services` are names of directories, devices and services of the host that the operator
+    offers. A sealed agent reaches a service at a port of its loopback.
 
     `binary_files` are the paths of files that may be other than text.
 
@@ -255,6 +257,7 @@ class AgentConfig(Request):
     binary_files: list[FilePattern] = Field(default_factory=list, max_length=20)
     binds: list[BindName] = Field(default_factory=list, max_length=20)
     devices: list[DeviceName] = Field(default_factory=list, max_length=3)
+    services: list[ServiceName] = Field(default_factory=list, max_length=MAX_SERVICES)
     secrets: list[SecretName] = Field(default_factory=list, max_length=MAX_SECRETS)
     environment: list[VariablePattern] = Field(default_factory=list, max_length=100)
     mcp_servers: dict[McpName, McpServer] = Field(default_factory=dict, max_length=20)

@@ -67,7 +67,8 @@ class NetworkRule(Answer):
 class RefusedHost(Answer):
     """Refusals of one host and port for one reason, which `why` puts into words.
 
-    `host` is empty for hosts that are not kept. `missing` is the rule that would let them through, if any would. `host`
+    `host` is empty for hosts that are not kept, and `service:` with a name, without a port (0), for a service of the
+    host. `missing` is the rule that would let them through, if any would. `host`
     and `detail` are words of the agent.
     """
 
@@ -169,9 +170,21 @@ class NetworkOverview(Answer):
     requests: list[NetworkRequest]
 
 
+class NetworkService(Answer):
+    """A service of the host that an agent has: its address, None while it is not offered, and that in the agent."""
+
+    name: str
+    address: str | None = None
+    in_agent: str | None = None
+
+
 class AgentNetwork(NetworkSummary):
-    """The reach of an agent: the rules in force for it, its open requests, and what was refused most."""
+    """The reach of an agent: the rules in force for it, its open requests, and what was refused most.
+
+    `services` are those of the host that it reaches by name.
+    """
 
     rules: list[NetworkRule]
     requests: list[NetworkRequest]
     refused: list[RefusedHost]
+    services: list[NetworkService] = Field(default_factory=list)

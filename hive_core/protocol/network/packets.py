@@ -27,6 +27,8 @@ Reason = Literal[
     "connections",
     "bytes_per_day",
     "bad_request",
+    "service_down",
+    "service_withdrawn",
 ]
 """Why the proxy has refused something; docs/network.md explains each."""
 
@@ -47,7 +49,10 @@ class AgentPacket(EgressPacket):
 
 
 class ListenerPacket(EgressPacket):
-    """The listening socket of an agent's loopback, attached as a descriptor. It replaces an earlier one."""
+    """The listening socket of an agent's loopback, attached as a descriptor. It replaces an earlier one.
+
+    `purpose` is `proxy`, or `service:` with the name of a service of the host.
+    """
 
     kind: Literal["listener"] = "listener"
     name: str
@@ -79,7 +84,7 @@ class RefusedPacket(EgressPacket):
 
     `missing` is the rule that would have let them through, empty if none would. `host` is empty if the request named
     none, and for the rest if an agent asks for many hosts in a short time. `host` and `detail` hold what the agent
-    asked for: words of the agent's.
+    asked for: words of the agent's. For a service of the host, `host` is the purpose of its listener, and `port` 0.
     """
 
     kind: Literal["refused"] = "refused"

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.network.rules import BadRule, normal_entry
+from hive_core.protocol.network.services import MAX_SERVICES, EgressService, ServiceName
 
 MAX_ENTRIES = 500
 """Most entries of an allow-list or a list of denied hosts."""
@@ -75,6 +76,8 @@ class EgressPolicy(BaseModel):
 
     `allow_ends` are the ends of the last entries of `allow`, in their order, and `deny_ends` those of `deny`; the
     entries before them have no end. The proxy ends them by itself, also while the daemon is away.
+
+    `services` are those of the host that the agent reaches by name, for which no rule holds.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -87,6 +90,7 @@ class EgressPolicy(BaseModel):
     open_end: Annotated[int, Field(ge=0)] | None = None
     encrypted_hello: bool = False
     limits: EgressLimits = EgressLimits()
+    services: Annotated[dict[ServiceName, EgressService], Field(max_length=MAX_SERVICES)] = {}
 
     @model_validator(mode="after")
     def _has_entries_for_its_ends(self) -> EgressPolicy:

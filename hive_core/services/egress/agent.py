@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ from hive_core.protocol.network.policy import EgressPolicy
 from hive_core.services.egress.checks.decision import Decider
 
 if TYPE_CHECKING:
-    from hive_core.services.egress.traffic.connection import Connection
+    from hive_core.services.egress.traffic.base_connection import EgressConnection
 
 _LOOKUPS = 4
 """Look-ups of names for one agent at a time: slow names of one agent delay no other."""
 _DAY_SECONDS = 86_400
+_BURST_SECONDS = 2.0
+"""The allowance of an agent that has opened no connections lately, in seconds of its rate."""
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 60.0, 3_600.0
 
 
@@ -26,7 +29,7 @@ class EgressAgent:
         self.name = name
         self.policy = policy
         self.decider = Decider(policy)
-        self.connections: set[Connection] = set()
+        self.connections: set[EgressConnection] = set()
         self.lookups = asyncio.Semaphore(_LOOKUPS)
         self.accepted = 0
         self.sent_total = 0
@@ -34,6 +37,8 @@ class EgressAgent:
         self.rests_until = 0.0
         """The time of the event loop until which nothing is accepted from the agent."""
         self._rest_seconds = _FIRST_REST_SECONDS
+        self._allowance = 0.0
+        self._counted = -math.inf
         self._sent = 0
         self._received = 0
         self._reported: tuple[int, int, int] = (0, 0, 0)
@@ -45,11 +50,28 @@ class EgressAgent:
         self.rests_until = now + self._rest_seconds
         self._rest_seconds = min(2 * self._rest_seconds, _LONGEST_REST_SECONDS)
 
+    def allowance(self, now: float) -> float:
+        """Return how many connections may be accepted at this time of the event loop, on all listeners together."""
+        rate = self.decider.limits.connections_per_second
+        self._allowance = min(rate * _BURST_SECONDS, self._allowance + (now - self._counted) * rate)
+        self._counted = now
+        return self._allowance
+
+    def seconds_to_next(self, now: float) -> float:
+        """Return the time until the agent's rate allows another connection; 0 if it does now."""
+        return max(0.0, 1 - self.allowance(now)) / self.decider.limits.connections_per_second
+
+    def count_accepted(self) -> None:
+        """Count a connection that was accepted."""
+        self._allowance -= 1
+        self.accepted += 1
+
     def set_policy(self, policy: EgressPolicy, bytes_today: int) -> None:
         """Decide by another policy from now on. The larger count of the day's bytes holds."""
         if policy != self.policy:
             self.policy = policy
             self.decider = Decider(policy)
+            self._end_those_not_allowed(also_lasting=False)
         self._turn_day()
         self._today = max(self._today, bytes_today)
 
@@ -77,9 +99,7 @@ class EgressAgent:
 
     def end_connections(self) -> None:
         """End those connections that the policy does not allow any more."""
-        for connection in list(self.connections):
-            if connection.target is not None and self.decider.refuse(*connection.target) is not None:
-                connection.abort()
+        self._end_those_not_allowed(also_lasting=True)
 
     def close(self) -> None:
         """End all connections."""
@@ -100,6 +120,11 @@ class EgressAgent:
         )
         self._reported = now
         return packet
+
+    def _end_those_not_allowed(self, *, also_lasting: bool) -> None:
+        for connection in list(self.connections):
+            if (also_lasting or connection.ends_with_policy) and not connection.is_allowed():
+                connection.abort()
 
     def _turn_day(self) -> None:
         """Add what was counted to the totals, and begin a new day if one has begun."""

@@ -29,7 +29,7 @@ from hive_core.protocol.network.packets import (
     ToEgress,
 )
 from hive_core.protocol.network.policy import EgressPolicy
-from hive_core.services.egress.proxy import PURPOSE, Proxy
+from hive_core.services.egress.proxy import Proxy
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +97,8 @@ class EgressLink:
             log.error("packet of the daemon not understood", error=str(error.errors(include_url=False)[:3]))
             packet = _shut(data)
         if descriptor is not None:
-            if isinstance(packet, ListenerPacket) and packet.purpose == PURPOSE:
-                self.proxy.set_listener(packet.name, descriptor)
+            if isinstance(packet, ListenerPacket):
+                self.proxy.set_listener(packet.name, packet.purpose, descriptor)
                 return
             close_apart(descriptor)
         if packet is not None:

@@ -69,6 +69,10 @@ def explain(refusal: EgressRefusal, status: int | None = None) -> Explanation:
             text = "This agent has too many connections open. Close some, and try again."
         case "bytes_per_day":
             text = "This agent has used up the bytes that it may send and receive today (UTC). Ask your operator."
+        case "service_down":
+            text = f"The {host} does not answer: {detail}."
+        case "service_withdrawn":
+            text = f"The {host} is not offered any more."
         case _:
             text = f"The request was not understood: {detail}."
     return Explanation(status, PHRASES.get(status, "Refused"), text)

@@ -109,11 +109,11 @@ class FakeDaemon:
         made = EgressPolicy.model_validate({"allow": entries, **policy})
         await self.tell(AgentPacket(name=name, policy=made, bytes_today=bytes_today))
 
-    async def lend(self, name: str = "ada", kind: str = "listen") -> socket.socket:
+    async def lend(self, name: str = "ada", kind: str = "listen", purpose: str = "proxy") -> socket.socket:
         """Hand the listener of an agent to the proxy, and return the agent's duplicate, which `stop` closes."""
         listener = socket.socket(fileno=await asyncio.to_thread(self.world.descriptor, kind))
         self._lent.append(listener)
-        await self.tell(ListenerPacket(name=name, purpose="proxy"), listener.fileno())
+        await self.tell(ListenerPacket(name=name, purpose=purpose), listener.fileno())
         return listener
 
     async def give(self, kind: str, name: str = "ada") -> None:

@@ -37,7 +37,7 @@ def make(kind: str) -> int:
         other = socket.create_server(("127.0.0.1", 0))
         made.connect(other.getsockname())
     else:
-        made.bind(("127.0.0.1", 3128))
+        made.bind(("127.0.0.1", int(kind.removeprefix("port")) if kind.startswith("port") else 3128))
         made.listen(128)
     return made.detach()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 import pytest_asyncio
 
-from tests.system.host_hive import PATIENCE, HostHive, call, inside, program, unit
+from tests.system.host_hive import PATIENCE, SERVICE_PORT, HostHive, call, inside, program, unit
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -23,11 +24,22 @@ except OSError as error:
 """
 
 
+CONNECT = """
+import os, socket, sys
+host, port = os.environ.get(sys.argv[1], sys.argv[1]).split(":")
+try:
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        print(connection.makefile().read())
+except OSError:
+    print("no answer")
+"""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def fox(hive: HostHive) -> str:
-    """A sealed agent who may reach nothing."""
+    """A sealed agent who may reach nothing but a service of the host."""
     await program("systemctl", "start", EGRESS)
-    await hive.spawn_with("fox", network="sealed")
+    await hive.spawn_with("fox", network="sealed", services=["greeter"])
     return "fox"
 
 
@@ -59,6 +71,19 @@ async def test_the_proxy_answers_a_sealed_container(hive: HostHive, fox: str) ->
     await refused(fox)
     direct = inside(fox, "env", "-u", "http_proxy", "python3", "-c", VISIT, "http://192.0.2.1/")
     assert "unreachable" in direct
+
+
+async def test_a_service_of_the_host(fox: str) -> None:
+    """A sealed container reaches a service by its name, and the host's loopback by no other way."""
+
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"greetings")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", SERVICE_PORT):
+        line = ("hive-c0re", "exec", fox, "--", "python3", "-c", CONNECT)
+        assert await program(*line, "HIVE_SERVICE_GREETER") == "greetings\n"
+        assert await program(*line, f"127.0.0.1:{SERVICE_PORT}") == "no answer\n"
 
 
 async def test_the_proxy_is_confined(fox: str) -> None:

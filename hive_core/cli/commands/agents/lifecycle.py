@@ -175,6 +175,7 @@ def _facts(agent: dict[str, Any], moment: datetime) -> list[tuple[str, str]]:
         ("Page", escaped_line(page)),
         ("At work", text("status")),
         ("Confinement", text("confinement")),
+        ("Services", escaped_line(_services(agent))),
     ]
 
 
@@ -192,6 +193,11 @@ def _spent(agent: dict[str, Any]) -> str:
         return ""
     limits = [describe_limit(limit) for limit in agent.get("budget") or []]
     return "; ".join([f"{dollars(agent.get('cost_today'))} today", *limits])
+
+
+def _services(agent: dict[str, Any]) -> str:
+    names = ", ".join(map(str, agent.get("services") or []))
+    return f'{names} of the host: "hive-c0re net {agent.get("name")}" shows where' if names else ""
 
 
 def _page_problem(agent: dict[str, Any]) -> str:

@@ -43,6 +43,11 @@ RULE_COLUMNS = (
     Column("UNTIL", 6),
     Column("NOTE", 5),
 )
+SERVICE_COLUMNS = (
+    Column("SERVICE", 7),
+    Column("IN THE AGENT", 6),
+    Column("ON THE HOST", 8),
+)
 REFUSED_COLUMNS = (
     Column("REFUSED", 9),
     Column("TIMES", 8, right=True),
@@ -80,6 +85,9 @@ def agent_lines(answer: Answer) -> Iterator[str]:
         yield from _rule_lines(rules)
     elif answer.get("network") != "host":
         yield f'no rules: {name} reaches no host; allow one with "hive-c0re net {name} allow HOST"'
+    if services := answer.get("services", []):
+        yield ""
+        yield from render(SERVICE_COLUMNS, [_service_row(each) for each in services], width())
     if refused := answer.get("refused", []):
         yield ""
         yield from render(REFUSED_COLUMNS, [_refused_row(each, now()) for each in refused], width())
@@ -143,9 +151,14 @@ def _origin(rule: Answer) -> str:
     return (by or origin) + whom
 
 
+def _service_row(each: Answer) -> list[str]:
+    return [_word(each, "name"), _word(each, "in_agent") or "-", _word(each, "address") or "not offered any more"]
+
+
 def _refused_row(each: Answer, at: datetime) -> list[str]:
     # The agent has asked for it, and it may be any text.
-    host = quoted(f"{each['host']}:{each.get('port')}", most=_HOST) if each.get("host") else "other hosts"
+    port = f":{each['port']}" if each.get("port") else ""
+    host = quoted(f"{each['host']}{port}", most=_HOST) if each.get("host") else "other hosts"
     missing = f"; missing: {_word(each, 'missing')}" if each.get("missing") else ""
     detail = f"; {quoted(each.get('detail'), most=_NOTE)}" if each.get("detail") else ""
     why = f"{_word(each, 'why')}{missing}{detail}"

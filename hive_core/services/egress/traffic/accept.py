@@ -27,8 +27,6 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE = 16
 """Connections that are accepted before other work of the event loop."""
-_BURST_SECONDS = 2.0
-"""The allowance of an agent that has opened no connections lately, in seconds of its rate."""
 _OVERFULL = 32
 """Connections beyond the agent's limit that get an answer; further ones wait until some have ended."""
 _PAUSE_SECONDS = 0.5
@@ -42,10 +40,11 @@ class BadListener(ValueError):
     """The reason why a descriptor is not the listener of an agent; a clause."""
 
 
-def check_listener(descriptor: int) -> socket.socket:
+def check_listener(descriptor: int, *, speaks_first: bool) -> socket.socket:
     """Return the listener that a descriptor is, which it takes over. Raises BadListener, and closes it then.
 
-    It is a TCP socket that listens on a loopback address.
+    It is a TCP socket that listens on a loopback address. If the agent `speaks_first`, its connections are accepted
+    when their first bytes are there.
     """
     try:
         listener = socket.socket(fileno=descriptor)
@@ -63,7 +62,7 @@ def check_listener(descriptor: int) -> socket.socket:
             raise BadListener("it listens on another address than the loopback's")
         listener.setblocking(False)
         # The kernel hands a connection over when its request is there, which saves this process from waiting for it.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS if speaks_first else 0)
     except (BadListener, OSError) as why:
         close_apart(listener.detach())
         raise why if isinstance(why, BadListener) else BadListener(str(why)) from None
@@ -133,14 +132,9 @@ class AgentListener:
         self._serve = serve
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._allowance = self._rate * _BURST_SECONDS
-        self._counted = self._loop.time()
         self._resumption: asyncio.TimerHandle | None = None
         self._loop.add_reader(listener, self._accept)
-
-    @property
-    def _rate(self) -> float:
-        return self._agent.decider.limits.connections_per_second
+        self.port: int = listener.getsockname()[1]
 
     def replace(self) -> None:
         """Accept what waits already, and then no more: another listener takes its place."""
@@ -183,22 +177,19 @@ class AgentListener:
                     self.close()
                     self._lost(os.strerror(error.errno or 0))
                 return
-            self._allowance -= 1
-            self._agent.accepted += 1
+            self._agent.count_accepted()
             self._serve(connection)
 
     def _may_accept(self) -> bool:
         now = self._loop.time()
-        self._allowance = min(self._rate * _BURST_SECONDS, self._allowance + (now - self._counted) * self._rate)
-        self._counted = now
-        most = self._agent.decider.limits.connections + _OVERFULL
         if now < self._agent.rests_until:
             return False
-        return self._allowance >= 1 and len(self._agent.connections) < most
+        most = self._agent.decider.limits.connections + _OVERFULL
+        return self._agent.allowance(now) >= 1 and len(self._agent.connections) < most
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._listener)
-        wait = _PAUSE_SECONDS if self._allowance >= 1 else min(_PAUSE_SECONDS, (1 - self._allowance) / self._rate)
+        wait = min(_PAUSE_SECONDS, self._agent.seconds_to_next(self._loop.time()) or _PAUSE_SECONDS)
         self._resumption = self._loop.call_later(wait, self._resume)
 
     def _resume(self) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
 import h11
-import structlog
 
 from hive_core.services.egress.agent import EgressAgent
 from hive_core.services.egress.checks.client_hello import (
@@ -23,12 +21,10 @@ from hive_core.services.egress.checks.client_hello import (
 from hive_core.services.egress.checks.decision import EgressRefusal
 from hive_core.services.egress.checks.heads import BadHead, Head, NotAName, find_end, read_head
 from hive_core.services.egress.refusals import PHRASES, Explanation, RefusalCounter, explain
+from hive_core.services.egress.traffic.base_connection import EgressConnection
 from hive_core.services.egress.traffic.dial import AddressRefused, Dialer, Unreachable
 from hive_core.services.egress.traffic.forward import BadResponse, Exchange
-from hive_core.services.egress.traffic.tunnel import Tunnel
 from hive_core.text import shown
-
-log = structlog.get_logger(__name__)
 
 _HEAD_SECONDS = 15.0
 """For the head of a request, and for the first message of TLS."""
@@ -59,46 +55,24 @@ class _Refused(Exception):
         self.status = status
 
 
-class Connection:
+class Connection(EgressConnection):
     """A connection from the agent to the proxy, and the one to a host that it led to."""
 
+    ends_with_policy = False
+
     def __init__(self, parts: Parts, agent: EgressAgent, client: socket.socket) -> None:
-        self.target: tuple[str, int] | None = None
+        self._target: tuple[str, int] | None = None
         """Host and port to which it leads, once they are decided on."""
         self._parts = parts
-        self._agent = agent
-        self._client = client
-        self._server: socket.socket | None = None
-        self._traffic: Tunnel | Exchange | None = None
-        self._loop = asyncio.get_running_loop()
-        self._begun = self._loop.time()
-        self._phase_end = self._begun + _HEAD_SECONDS
-        agent.connections.add(self)
-        self._task = self._loop.create_task(self._run())
+        super().__init__(agent, client, _HEAD_SECONDS)
 
-    def abort(self) -> None:
-        """End the connection at once."""
-        self._task.cancel()
+    def is_decided(self) -> bool:
+        """Return True once host and port are known."""
+        return self._target is not None
 
-    def is_late(self, now: float) -> bool:
-        """Return True if the connection has had its time: that of its phase, in all, or without a byte."""
-        limits = self._agent.decider.limits
-        if now > min(self._phase_end, self._begun + limits.total_seconds):
-            return True
-        return self._traffic is not None and now > self._traffic.last_byte + limits.idle_seconds
-
-    async def _run(self) -> None:
-        try:
-            await self._serve()
-        except (OSError, asyncio.CancelledError):  # One of the ends has hung up, or the time is over.
-            pass
-        except Exception:
-            log.exception("connection failed", agent=self._agent.name)
-        finally:
-            self._client.close()
-            if self._server is not None:
-                self._server.close()
-            self._agent.connections.discard(self)
+    def is_allowed(self) -> bool:
+        """Return True if the policy allows the host and the port."""
+        return self._target is None or self._agent.decider.refuse(*self._target) is None
 
     async def _serve(self) -> None:
         try:
@@ -163,7 +137,7 @@ class Connection:
         return head
 
     async def _connect(self, host: str, port: int) -> None:
-        self.target = (host, port)
+        self._target = (host, port)
         self._phase_end = self._loop.time() + _CONNECT_SECONDS
         try:
             self._server = await self._parts.dialer.connect(self._agent, host, port)
@@ -274,24 +248,6 @@ class Connection:
             if not piece or data[:1] != b"\x16":  # An alert, or no TLS at all: the agent's program sees it.
                 break
         return data
-
-    async def _pass(self, data: bytes) -> None:
-        """Pass bytes on in both directions until both ends have ended."""
-        assert self._server is not None
-        if data:
-            await self._loop.sock_sendall(self._server, data)
-        tunnel = Tunnel(self._client, self._server, self._agent.count_sent, self._agent.count_received)
-        self._traffic = tunnel
-        self._phase_end = math.inf
-        await tunnel.run()
-
-    async def _receive(self) -> bytes:
-        try:
-            piece = self._client.recv(_PIECE)  # It is often there already, and waiting for an event costs more.
-        except BlockingIOError:
-            piece = await self._loop.sock_recv(self._client, _PIECE)
-        self._agent.count_sent(len(piece))
-        return piece
 
     async def _answer(self, explanation: Explanation) -> None:
         self._phase_end = self._loop.time() + _LINGER_SECONDS

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from hive_core.infra.concurrency.threads import Threads
+from hive_core.protocol.network.services import ServiceAddress
 from hive_core.services.egress.agent import EgressAgent
 from hive_core.services.egress.checks.addresses import AddressTable
 from hive_core.services.egress.checks.decision import EgressRefusal
@@ -25,6 +26,8 @@ _LOOKUP_SECONDS = 20.0
 _CONNECT_SECONDS = 30.0
 _DELAY_SECONDS = 0.25
 """Until another address is tried beside one that does not answer."""
+_LOOPBACK: list[tuple[int, str]] = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+"""The addresses of `localhost`, which no name server is asked for (RFC 6761, section 6.3)."""
 
 
 class Unreachable(Exception):
@@ -57,7 +60,7 @@ class _Kept(NamedTuple):
 
 
 class Dialer:
-    """Connects to hosts that were allowed. Only addresses that were checked are connected to."""
+    """Connects to hosts that were allowed, at addresses that were checked, and to services of the operator's."""
 
     def __init__(self, table: AddressTable) -> None:
         self._table = table
@@ -70,29 +73,41 @@ class Dialer:
 
         Raises Unreachable, and AddressRefused.
         """
-        kept = self._kept.get(host)
-        if kept is None or kept.until < asyncio.get_running_loop().time():
-            kept = await self._look_up(agent, host)
-        if kept.failure:
-            raise Unreachable(f"{host} was not found: {kept.failure}")
         allowed: list[Address] = []
         why = ""
-        for family, address in kept.found:
+        # The dot at the end keeps the resolver from trying the name below the domains of this host.
+        for family, address in await self._find(agent, f"{host}."):
             refused = self._table.why_refused(address)
             if refused is None:
-                allowed.append(Address(family, (address, port) if family == socket.AF_INET else (address, port, 0, 0)))
+                allowed.append(_address(family, address, port))
             else:
                 why = f"its address {address} is {refused}"
         if not allowed:
             raise AddressRefused(EgressRefusal("refused_address", host, port, detail=why))
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                return await _connect_first(allowed)
-        except TimeoutError:
-            raise Unreachable(f"{host} port {port} does not answer", 504) from None
-        except OSError as error:
-            why = error.strerror or str(error) or type(error).__name__
-            raise Unreachable(f"{host} port {port} does not answer: {why}") from None
+        return await _connect_in_time(allowed, f"{host} port {port}")
+
+    async def connect_service(self, agent: EgressAgent, service: ServiceAddress) -> socket.socket:
+        """Return a connection to a service that the operator offers, whatever its address is. Raises Unreachable."""
+        host, port = service
+        found: list[tuple[int, str]]
+        if ":" in host:
+            found = [(socket.AF_INET6, host)]
+        elif host.rpartition(".")[2].isdigit():
+            found = [(socket.AF_INET, host)]
+        else:
+            found = _LOOPBACK if host == "localhost" else await self._find(agent, host)
+        if not found:
+            raise Unreachable(f"{host} has no address")
+        return await _connect_in_time([_address(family, each, port) for family, each in found], str(service))
+
+    async def _find(self, agent: EgressAgent, host: str) -> list[tuple[int, str]]:
+        """Return the addresses of a name, the families with them. Raises Unreachable."""
+        kept = self._kept.get(host)
+        if kept is None or kept.until < asyncio.get_running_loop().time():
+            kept = await self._look_up(agent, host)
+        if kept.failure:
+            raise Unreachable(f"{host.removesuffix('.')} was not found: {kept.failure}")
+        return kept.found
 
     async def _look_up(self, agent: EgressAgent, host: str) -> _Kept:
         """Look a name up; connections of an agent that ask for the same one meanwhile wait for the same answer."""
@@ -105,7 +120,7 @@ class Dialer:
             async with asyncio.timeout(_LOOKUP_SECONDS):
                 return await asyncio.shield(pending)
         except TimeoutError:
-            raise Unreachable(f"the name servers do not answer for {host}", 504) from None
+            raise Unreachable(f"the name servers do not answer for {host.removesuffix('.')}", 504) from None
 
     def _looked_up(self, key: tuple[str, str], done: asyncio.Future[_Kept]) -> None:
         self._pending.pop(key, None)
@@ -132,10 +147,25 @@ class Dialer:
 
 
 def _addresses(host: str) -> list[tuple[int, str]]:
-    # The dot at the end keeps the resolver from trying the name below the domains of this host.
-    found = socket.getaddrinfo(f"{host}.", 0, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     families = (socket.AF_INET, socket.AF_INET6)
     return [(family, str(place[0])) for family, _, _, _, place in found if family in families]
+
+
+def _address(family: int, address: str, port: int) -> Address:
+    return Address(family, (address, port) if family == socket.AF_INET else (address, port, 0, 0))
+
+
+async def _connect_in_time(addresses: list[Address], what: str) -> socket.socket:
+    """Return a connection to one of the addresses, which are those of `what`. Raises Unreachable."""
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            return await _connect_first(addresses)
+    except TimeoutError:
+        raise Unreachable(f"{what} does not answer", 504) from None
+    except OSError as error:
+        why = error.strerror or str(error) or type(error).__name__
+        raise Unreachable(f"{what} does not answer: {why}") from None
 
 
 async def _connect_first(addresses: list[Address]) -> socket.socket:

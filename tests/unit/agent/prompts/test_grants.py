@@ -52,3 +52,12 @@ def test_secrets(tmp_path: Path) -> None:
     assert f"only as files, in {place}: `OTHER`." in text
     assert "the operator has not given you: `MISSING`." in text
     assert "hidden" not in text and ".new" not in text
+
+
+def test_services() -> None:
+    """A service is told with its address in the agent; one that the runtime gives no address is not."""
+    found = AgentEnvironment.read({"HIVE_SERVICE_MY_DB": "127.0.0.1:3200"})
+    text = render_grants(AgentConfig(services=["my-db", "unseen"]), found)
+    assert text == (
+        "- Service `my-db`: connect to `127.0.0.1:3200` (also `$HIVE_SERVICE_MY_DB`), directly and not through a proxy."
+    )

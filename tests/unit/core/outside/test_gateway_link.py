@@ -85,6 +85,29 @@ async def test_each_gateway_is_told_everything_and_then_what_changes(daemon: Dae
     other.close()
 
 
+async def test_listeners_that_are_not_wanted_any_more(daemon: Daemon) -> None:
+    """A listener that was dropped is closed, and no gateway hears of it any more."""
+    link = daemon.link
+    listeners = {purpose: socket.socket() for purpose in ("proxy", "service:a", "service:b")}
+    kept = b"proxy %d" % os.fstat(listeners["proxy"].fileno()).st_ino
+    link.describe("ann", b"ann 1")
+    for purpose, listener in listeners.items():
+        link.give("ann", purpose, purpose.encode(), listener)
+    gateway = connect(daemon.path)
+    assert len(await told(gateway, b"synced")) == 5
+    replaced = socket.socket()
+    link.give("ann", "service:a", b"not told", replaced)
+    link.drop_listeners("ann", lambda purpose, listener: purpose == "proxy" and listener is listeners["proxy"])
+    link.drop_listeners("unknown", lambda *_: False)
+    link.describe("ann", b"ann 2")
+    assert await told(gateway, b"ann 2") == [b"ann 2"]
+    assert [each.fileno() for each in (listeners["service:b"], replaced)] == [-1, -1]
+    gateway.close()
+    gateway = connect(daemon.path)
+    assert await told(gateway, b"synced") == [b"ann 2", kept, b"synced"]
+    gateway.close()
+
+
 async def test_a_slow_gateway_is_told_the_latest_only(daemon: Daemon) -> None:
     """A gateway that does not read makes nothing grow: of each agent it is told the newest when it reads again."""
     gateway = connect(daemon.path)

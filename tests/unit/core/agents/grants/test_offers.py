@@ -1,4 +1,4 @@
-"""Directories and devices of the host that the operator offers: names, paths, and what a reviewer reads."""
+"""Directories, devices and services of the host that the operator offers: names, paths, what a reviewer reads."""
 
 from __future__ import annotations
 
@@ -159,3 +159,17 @@ def test_settings_of_offers() -> None:
     found = load(None, {"HIVE_BINDS": '{"data": {"path": "/srv/data"}}', "HIVE_DEVICES": "kvm,gpu"}, {})
     assert found.binds == {"data": OfferedBind(path=Path("/srv/data"))}
     assert found.devices == ["kvm", "gpu"]
+
+
+def test_services() -> None:
+    """Services are offered by name, told with their address, and reached on a sealed agent's own loopback."""
+    given = HostOffers(services={"db": "127.0.0.1:5432", "web": "[::1]:80"})
+    with pytest.raises(HiveError, match="offers agents no service mail; offered are: db, web") as caught:
+        given.find_services(AgentConfig(services=["db", "mail"]), sealed=False)
+    assert caught.value.code == "not_offered"
+    config = AgentConfig(services=["web", "db"])
+    assert given.find_services(config, sealed=True) == {"db": "127.0.0.1:3200", "web": "127.0.0.1:3201"}
+    assert given.find_services(config, sealed=False) == {"db": "127.0.0.1:5432", "web": "[::1]:80"}
+    assert given.describe(AgentConfig(services=["web"]), config) == [
+        "services: db gives connections to 127.0.0.1:5432, as this host reaches it"
+    ]

@@ -66,6 +66,7 @@ class NetworkHive:
     def __init__(self, path: Path, settings: Egress | None = None, decider: HostDecider = "operator") -> None:
         self.now = 1_800_000_000_000
         self.settings = settings or Egress()
+        self.services: dict[str, str] = {}
         self.decider = decider
         self.changed: list[str] = []
         self.closed: list[str] = []
@@ -91,7 +92,7 @@ class NetworkHive:
         for name in list(self.agents.records) or ["ada", "bob", MANAGER]:
             await self.add(name)
         self.network = Network(
-            Settings(egress=self.settings, approval=Approval(network=self.decider)),
+            Settings(egress=self.settings, services=self.services, approval=Approval(network=self.decider)),
             database=self.database,
             broker=self.broker,
             agents=self.agents,

@@ -13,6 +13,7 @@ from hive_core.errors import HiveError
 from hive_core.outside.network.rules import MAX_RULES
 from hive_core.outside.network.store import RuleRow, changed_rules
 from hive_core.protocol import Event, LogsQuery
+from hive_core.protocol.network.services import EgressService
 from hive_core.protocol.network.settings import Egress
 from tests.unit.core.outside.network.network_hive import EVERYONE, HOUR, OPERATOR, NetworkHive, code
 
@@ -29,6 +30,23 @@ async def test_policy_of_an_agent(hive: NetworkHive) -> None:
     assert policy.deny == ["evil.example", "github.com"]
     assert (policy.open, policy.encrypted_hello, policy.limits.connections) == (False, True, 256)
     assert hive.network.policy("bob").allow == ["npm"]
+
+
+async def test_services_of_an_agent(hive: NetworkHive) -> None:
+    """They are what its configuration names, each with its port, and without an address where there is no offer any
+    more.
+    """
+    hive.services = {"db": "127.0.0.1:5432", "web": "127.0.0.1:80"}
+    await hive.restart()
+    await hive.add("ada", services=["db", "gone"])
+    services = {"db": EgressService(port=3200, address="127.0.0.1:5432"), "gone": EgressService(port=3201)}
+    assert hive.network.policy("ada").services == services
+    shown = [each.model_dump() for each in (await hive.network.agent("ada")).services]
+    assert shown == [
+        {"name": "db", "address": "127.0.0.1:5432", "in_agent": "127.0.0.1:3200"},
+        {"name": "gone", "address": None, "in_agent": "127.0.0.1:3201"},
+    ]
+    assert hive.network.policy("bob").services == {}
 
 
 async def test_rule_with_an_end(hive: NetworkHive) -> None:

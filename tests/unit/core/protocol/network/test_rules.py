@@ -9,6 +9,7 @@ from hive_core.protocol.network.named_sets import NAMED_SETS
 from hive_core.protocol.network.packets import FROM_EGRESS, MAX_PACKET, TO_EGRESS, AgentPacket, RefusedPacket
 from hive_core.protocol.network.policy import MAX_ENDS, MAX_ENTRIES, EgressPolicy
 from hive_core.protocol.network.rules import BadRule, compile_entries, normal_entry, parse_entry
+from hive_core.protocol.network.services import EgressService
 
 
 @pytest.mark.parametrize(
@@ -65,8 +66,9 @@ def test_a_policy_fits_into_a_packet() -> None:
     """The longest policy that is accepted is a packet, and a longer one is refused."""
     name = "a" * 40
     entries = [f"{name}.{number:04}.org" for number in range(MAX_ENTRIES)]
+    services = {f"{'s' * 31}{number}": EgressService(port=3200, address=f"{'h' * 250}:65535") for number in range(10)}
     ends = [10**13] * MAX_ENDS
-    policy = EgressPolicy(allow=entries, allow_ends=ends, deny=entries, deny_ends=ends)
+    policy = EgressPolicy(allow=entries, allow_ends=ends, deny=entries, deny_ends=ends, services=services)
     packet = AgentPacket(name="ada", policy=policy)
     assert len(packet.model_dump_json().encode()) <= MAX_PACKET
     assert TO_EGRESS.validate_json(packet.model_dump_json()) == packet

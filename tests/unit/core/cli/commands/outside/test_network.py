@@ -42,10 +42,11 @@ class Net:
 
 @pytest.fixture
 async def net() -> AsyncIterator[Net]:
-    """A hive whose settings allow a set and deny a host."""
+    """A hive whose settings allow a set, deny a host and offer a service."""
     with tempfile.TemporaryDirectory(prefix="hive-", dir=MEMORY) as directory:
         path = Path(directory)
         hive = NetworkHive(path, Egress(allow=["nix-cache"], deny=["evil.example"]))
+        hive.services = {"db": "127.0.0.1:5432"}
         await hive.open()
         endpoints = [
             *network_views(hive.network),
@@ -74,6 +75,19 @@ async def test_rules_of_an_agent(net: Net) -> None:
     assert made.endswith('"a build"') and "UTC" in made
     refused = found['"sneaky.example:8443" 12 just']
     assert refused.endswith("no rule allows the port; missing: sneaky.example:8443")
+
+
+async def test_services_of_an_agent(net: Net) -> None:
+    """Services are shown with their addresses in the agent and on the host, and why one does not answer."""
+    await net.hive.add("ada", services=["db", "old"])
+    await net.hive.refuse("service:db", port=0, reason="service_down", missing="", detail="it is away")
+    lines = [" ".join(line.split()) for line in (await net.out("ada")).splitlines()]
+    assert "SERVICE IN THE AGENT ON THE HOST" in lines
+    assert "db 127.0.0.1:3200 127.0.0.1:5432" in lines
+    assert "old 127.0.0.1:3201 not offered any more" in lines
+    [down] = [line for line in lines if line.startswith('"service:db" 1 ')]
+    assert down.endswith('the service of the host does not answer; "it is away"')
+    assert 'refused "service:db": the service of the host does not answer' in await net.out("ada", "log")
 
 
 async def test_overview(net: Net) -> None:

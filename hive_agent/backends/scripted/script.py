@@ -1,4 +1,4 @@
-"""The rules of the scripted backend: matching, proposing, deciding, remembering."""
+"""The rules of the scripted backend: matching, proposing, deciding, asking for hosts, remembering."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hive_agent.infra import state_files
 from hive_agent.repositories.configuration import ConfigRepository
 from hive_agent.repositories.git_command import GitFailed
 from hive_core import protocol
-from hive_core.protocol import Delivery, ScriptDecision, ScriptProposal, ScriptRule, ScriptWork
+from hive_core.protocol import Delivery, ScriptDecision, ScriptHost, ScriptProposal, ScriptRule, ScriptWork
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ _LONGEST_NOTE = 10_000
 _SEARCHED_PROPOSALS = 100
 """Number of the agent's newest proposals that are searched for the commit."""
 _LONGEST_TITLE = 200
+_LONGEST_HOST, _LONGEST_WHY = 300, 2_000
 _DECIDED = frozenset({"approved", "deployed", "failed", "denied", "withdrawn"})
 
 
@@ -117,7 +118,7 @@ class NotDone(Exception):
 
 
 class ScriptGate:
-    """Executes `propose`, `submit` and `decide` of rules, once for each message, even if it is handled again.
+    """Executes what rules ask of the hive, once for each message, even if it is handled again.
 
     `clone_of` returns the agent's clone of a repository.
     """
@@ -149,6 +150,10 @@ class ScriptGate:
                 named = (decide.agent or decide.repo or "", decide.number, decide.note)
                 subject, number, note = (self._fill_note(text, delivery, match) for text in named)
                 await self._decide(decide, subject, number, note)
+        if (ask := match.rule.request_network) is not None:
+            with _as_not_done("request the network"):
+                host, why = (self._fill_note(text, delivery, match) for text in (ask.host, ask.why))
+                await self._request_network(ask, host, why)
 
     async def _propose(self, propose: ScriptProposal, note: str) -> None:
         commit = await self._repository.commit({change.path: change.text for change in propose.changes}, note)
@@ -201,6 +206,18 @@ class ScriptGate:
             await self._client.deny_work(
                 repo, number, protocol.DenyWork(expect=shown.state, commit=shown.commit, note=note)
             )
+
+    async def _request_network(self, ask: ScriptHost, host: str, why: str) -> None:
+        request = protocol.AskForHost(host=host[:_LONGEST_HOST], why=why[:_LONGEST_WHY], hours=ask.hours)
+        try:
+            made = await self._client.ask_for_host(request)
+        except CoreError as error:
+            if error.code != "host_allowed":
+                raise
+            # The request is approved, and the message is being handled a second time; or it was not needed.
+            log.info("%s is reached already", host)
+        else:
+            log.info("asked for %s as request %d", made.host, made.id)
 
     def _fill_note(self, text: str, delivery: Delivery, match: Match) -> str:
         """Fill in `text`, truncated to the length of a note; never empty."""

@@ -153,10 +153,18 @@ class ScriptDecision(Request):
         return self
 
 
+class ScriptHost(Request):
+    """Ask to reach a host for some hours. `host` and `why` may hold what `text` may."""
+
+    host: HostText
+    why: Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
+    hours: Annotated[float, Field(ge=1 / 60, le=720, allow_inf_nan=False)] = 24.0
+
+
 class ScriptRule(Request):
     """One rule of the scripted backend: the first whose `sender` and `match` fit a message is carried out.
 
-    `propose`, `submit` and `decide` are carried out before anything is sent. `remember` keeps the message under a label
+    `propose`, `submit`, `decide` and `request_network` are carried out before anything is sent. `remember` keeps the message under a label
     (in the agent's state), so that a later rule can answer it by sending to `@label`; `think` is how long the turn
     pretends to work, in seconds.
     """
@@ -175,6 +183,7 @@ class ScriptRule(Request):
     propose: ScriptProposal | None = None
     submit: ScriptWork | None = None
     decide: ScriptDecision | None = None
+    request_network: ScriptHost | None = None
     send: list[ScriptSend] = Field(default_factory=list, max_length=20)
 
 

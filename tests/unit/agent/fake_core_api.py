@@ -19,6 +19,7 @@ from aiohttp import web
 from hive_core.protocol import (
     AckRequest,
     AgentConfig,
+    AskForHost,
     Delivery,
     Done,
     ErrorAnswer,
@@ -28,6 +29,7 @@ from hive_core.protocol import (
     LeaseAnswer,
     LeaseRequest,
     LogsAnswer,
+    NetworkRequest,
     Peer,
     PeerList,
     Profile,
@@ -66,6 +68,7 @@ class FakeCore:
     crashed: bool = False
     messages: dict[int, Stored] = field(default_factory=dict)
     sent: list[SendRequest] = field(default_factory=list)
+    hosts: list[AskForHost] = field(default_factory=list)
     hellos: list[HelloRequest] = field(default_factory=list)
     states: list[StateRequest] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
@@ -132,6 +135,7 @@ class FakeCore:
             *self.asking.routes(),
             ("*", "/v1/work{rest:.*}", self._unknown),
             ("GET", "/v1/budget", self._unknown),
+            ("POST", "/v1/network/requests", self._ask_for_host),
         ]:
             app.router.add_route(method, path, self._noted(handler))
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
@@ -165,6 +169,12 @@ class FakeCore:
 
     async def _unknown(self, _request: web.Request) -> Any:
         return _refusal(404, ErrorBody(code="not_found", message="there is nothing at this path"))
+
+    async def _ask_for_host(self, request: web.Request) -> NetworkRequest:
+        asked = AskForHost.model_validate_json(await request.read())
+        self.hosts.append(asked)
+        now = datetime.now(UTC)
+        return NetworkRequest(id=1, agent=self.name, state="open", asked_at=now, **asked.model_dump())
 
     async def _hello(self, request: web.Request) -> Profile:
         hello = HelloRequest.model_validate_json(await request.read())

@@ -39,6 +39,7 @@ from hive_core.protocol import (
     ScriptChange,
     ScriptDecision,
     ScriptFile,
+    ScriptHost,
     ScriptProposal,
     ScriptRule,
     ScriptSend,
@@ -288,7 +289,7 @@ SETTINGS_PAGES: dict[type[BaseModel], str] = {
 AGENT_TOML: dict[type[BaseModel], str] = {
     AgentConfig: "key", ScriptRule: "key of a rule", ScriptSend: "key of a message",
     ScriptProposal: "key of a proposal", ScriptChange: "key of a change", ScriptDecision: "key of a decision",
-    ScriptWork: "key of work", ScriptFile: "key of a file",
+    ScriptWork: "key of work", ScriptFile: "key of a file", ScriptHost: "key of a host",
     McpServer: "key of an MCP server", SpendingLimits: "key of a budget",
 }  # fmt: skip
 """The tables of a model and of those in it, by their first columns."""

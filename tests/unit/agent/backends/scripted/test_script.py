@@ -17,12 +17,14 @@ from hive_agent.repositories.configuration import ConfigRepository
 from hive_core.protocol import (
     AgentConfig,
     ApproveRequest,
+    AskForHost,
     Delivery,
     DenyRequest,
     ProposeRequest,
     ScriptChange,
     ScriptDecision,
     ScriptFile,
+    ScriptHost,
     ScriptProposal,
     ScriptRule,
     ScriptSend,
@@ -111,6 +113,27 @@ async def test_decide_on_work(core: FakeCore, client: CoreClient, tmp_path: Path
         review = message("Review work config/3: approve or deny it", "system")
         assert await backend(client, tmp_path, rule).run(Turn((review,)), silent) == Ok()
     assert core.calls.count("POST /v1/work/config/3/deny") == 1
+
+
+async def test_request_network(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
+    """`request_network` asks for the host; that it is reached already, as after an approval, is no failure, and another
+    refusal is told to who asked.
+    """
+    rule = ScriptRule(
+        match=r"read (\S+)",
+        request_network=ScriptHost(host="{1}", why="{sender} wants it", hours=2),
+        send=[ScriptSend(to="bob", text="asked for it")],
+    )
+    one = backend(client, tmp_path, rule)
+    assert await one.run(Turn((message("read a.example.org"),)), silent) == Ok()
+    assert core.hosts == [AskForHost(host="a.example.org", why="operator wants it", hours=2)]
+    core.refusals["POST /v1/network/requests"] = refusal(409, "host_allowed", "it is reached")
+    assert await one.run(Turn((message("read a.example.org"),)), silent) == Ok()
+    core.refusals["POST /v1/network/requests"] = refusal(409, "host_denied", "it is denied")
+    core.keys.clear()
+    assert await one.run(Turn((message("read a.example.org"),)), silent) == Ok()
+    assert core.sent[-1].body == "alice: could not request the network: it is denied"
+    assert [sent.to for sent in core.sent][-1] == "operator"
 
 
 async def test_denied_change_is_not_proposed_again(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def replace(path: Path, text: str, mode: int, *, durable: bool = False) -> bool:
 def replace_bytes(path: Path, content: bytes, mode: int, *, durable: bool = False) -> None:
     """Replace a file in an existing directory by one with `content` and `mode`, whatever the umask.
 
-    Raises OSError, and then the file is as it was. With `durable`, the file has the old or the new content after a power
-    failure.
+    Raises OSError, and then the file is as it was. With `durable`, the file has the old or the new content after a
+    power failure.
     """
     with open_directory(path.parent) as directory:
         temporary = f".{path.name}.{secrets.token_hex(8)}"

@@ -227,7 +227,7 @@ class Ledger:
 
     async def usage(self, query: UsageQuery) -> UsageAnswer:
         """Return sums of the calls that have ended."""
-        since = 0 if query.since is None else (query.since - _FIRST_DAY).days
+        since = 0 if query.since is None else max(0, (query.since - _FIRST_DAY).days)
 
         def operation(db: sqlite3.Connection) -> UsageAnswer:
             return UsageAnswer(

@@ -67,7 +67,7 @@ class UsageQuery(Query):
 
     agent: Recipient | None = None
     by: Literal["day", "model", "agent"] = "day"
-    since: Annotated[date, Field(ge=date(1970, 1, 1))] | None = None
+    since: date | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
 
 

@@ -242,6 +242,8 @@ def _make_acceptable(case: Case[Any]) -> None:
                 config.pop("mcp_servers", None)  # A command or a url, and names that fit a pattern.
                 config.pop("repos", None)  # Those that an operator registered.
                 config.pop("allowed_hosts", None)  # Hosts and sets.
+                for key in ("provider", "features"):
+                    config.pop(key, None)  # Those that the settings offer.
                 _decide_on_one(config.get("script"))
                 config.pop("binary_files", None)  # A path, of which only the last part has rules of its own.
         if case.operation.label == "POST /v1/repositories":

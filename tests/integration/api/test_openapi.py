@@ -70,9 +70,14 @@ OF_THE_NETWORK = {
         for what in ("rules", "rules/remove", "close")
     ),
 }
+OF_SPENDING = {
+    *(("GET", path) for path in ("/v1/usage", "/v1/budget", f"{AGENT}/budget", f"{AGENT}/calls")),
+    *(("POST", f"{path}/add") for path in ("/v1/budget", f"{AGENT}/budget")),
+}
 OPERATORS = {
     *EVERYWHERE,
     *OF_THE_NETWORK,
+    *OF_SPENDING,
     *LOOKING_AFTER,
     *GATE,
     *GATE_OF_WORK,
@@ -100,7 +105,7 @@ AGENTS = {
     ("GET", "/v1/whoami"),
     *(("POST", f"/v1/harness/{verb}") for verb in ("hello", "state", "status")),
     *(("POST", path) for path in ("/v1/questions", "/v1/reminders", "/v1/reminders/{id}/cancel", "/v1/wake")),
-    *(("GET", f"/v1/{what}") for what in ("open", "inbox", "logs")),
+    *(("GET", f"/v1/{what}") for what in ("open", "inbox", "logs", "budget")),
     *(("POST", f"/v1/page/{verb}") for verb in ("enter", "check", "send", "answer")),
     *(("POST", f"/v1/messages/{verb}") for verb in ("receive", "ack", "release", "renew")),
 }

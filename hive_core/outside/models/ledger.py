@@ -229,16 +229,10 @@ class Ledger:
         """Return sums of the calls that have ended."""
         since = 0 if query.since is None else max(0, (query.since - _FIRST_DAY).days)
 
-        def operation(db: sqlite3.Connection) -> UsageAnswer:
-            return UsageAnswer(
-                by=query.by,
-                prices_of=self._prices.day,
-                sums=store.select_sums(db, query.by, query.agent, since, query.limit),
-                total=store.select_total(db, query.agent, since),
-                groups=store.count_groups(db, query.by, query.agent, since),
-            )
-
-        return await self._database.scan(operation)
+        found = await self._database.scan(lambda db: store.select_sums(db, query.by, query.agent, since, query.limit))
+        return UsageAnswer(
+            by=query.by, prices_of=self._prices.day, sums=found.sums, total=found.total, groups=found.groups
+        )
 
     async def has_calls(self, agent: str) -> bool:
         """Return True if the ledger has a call of an agent, which may be gone."""

@@ -133,31 +133,31 @@ def set_told(
         )
 
 
-def select_sums(db: sqlite3.Connection, by: Grouping, agent: str | None, since: int, most: int) -> list[UsageSum]:
-    """Return the sums of calls from a day on: those of the newest days in their order, or the dearest ones first."""
-    order = "day DESC" if by == "day" else f"sum(cost) DESC, {by}"
-    where, values = _from(agent, since)
-    query = f"""SELECT {by}, {_summed()} FROM model_sums WHERE {where}
-        GROUP BY {by} HAVING sum(calls) != 0 ORDER BY {order} LIMIT ?"""  # noqa: S608 - names of this module only
+class FoundSums(NamedTuple):
+    """Some of the sums of calls, how many there are, and the sum of all of them."""
+
+    sums: list[UsageSum]
+    groups: int
+    total: UsageSum
+
+
+def select_sums(db: sqlite3.Connection, by: Grouping, agent: str | None, since: int, most: int) -> FoundSums:
+    """Return sums of calls from a day on: those of the newest days in their order, or the dearest ones first."""
+    names = ("calls", *_SUMS)
+    where, values = ("day >= ?", (since,)) if agent is None else ("agent = ? AND day >= ?", (agent, since))
+    # With `+` the order of an index is not used for groups, which would read all days of all agents.
+    query = f"""WITH found AS (
+            SELECT {by} AS key, {", ".join(f"sum({name}) AS {name}" for name in names)} FROM model_sums WHERE {where}
+            GROUP BY +{by} HAVING sum(calls) != 0
+        )
+        SELECT key, {", ".join(names)}, count(*) OVER (), {", ".join(f"sum({name}) OVER ()" for name in names)}
+        FROM found ORDER BY {"key DESC" if by == "day" else "cost DESC, key"} LIMIT ?"""  # noqa: S608 - own names only
     rows = db.execute(query, (*values, most)).fetchall()
-    if by == "day":
-        return [_usage_sum(_date(row[0]), row[1:]) for row in reversed(rows)]
-    return [_usage_sum(row[0], row[1:]) for row in rows]
-
-
-def select_total(db: sqlite3.Connection, agent: str | None, since: int) -> UsageSum:
-    """Return the sum of all calls from a day on."""
-    where, values = _from(agent, since)
-    row = db.execute(f"SELECT {_summed()} FROM model_sums WHERE {where}", values).fetchone()  # noqa: S608
-    return _usage_sum("", tuple(number or 0 for number in row))
-
-
-def count_groups(db: sqlite3.Connection, by: Grouping, agent: str | None, since: int) -> int:
-    """Return how many sums there are from a day on."""
-    where, values = _from(agent, since)
-    query = f"SELECT count(*) FROM (SELECT 1 FROM model_sums WHERE {where} GROUP BY {by} HAVING sum(calls) != 0)"  # noqa: S608
-    count: int = db.execute(query, values).fetchone()[0]
-    return count
+    if not rows:
+        return FoundSums([], 0, _usage_sum("", (0,) * len(names)))
+    end = 1 + len(names)
+    sums = [_usage_sum(_date(row[0]) if by == "day" else row[0], row[1:end]) for row in rows]
+    return FoundSums(sums[::-1] if by == "day" else sums, rows[0][end], _usage_sum("", rows[0][end + 1 :]))
 
 
 def has_spent(db: sqlite3.Connection, whose: str) -> bool:
@@ -207,15 +207,6 @@ def _add_sum(
         ON CONFLICT (day, agent, provider, model) DO UPDATE SET {updates}""",  # noqa: S608
         (stored.day, stored.agent, stored.call.provider, model, calls, *counts, cost, uncertain),
     )
-
-
-def _from(agent: str | None, since: int) -> tuple[str, tuple[int | str, ...]]:
-    """Return the condition for sums of an agent, or of all, from a day on, with its values."""
-    return ("day >= ?", (since,)) if agent is None else ("agent = ? AND day >= ?", (agent, since))
-
-
-def _summed() -> str:
-    return ", ".join(f"sum({name})" for name in ("calls", *_SUMS))
 
 
 def _date(day: int) -> str:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 _LONGEST_SECONDS = 366 * 86_400.0
+_ROUNDED_SECONDS = 60.0
+"""A time of day that was up to so long ago is the present one: it has no seconds. The next minute is waited for."""
 _ANNOUNCED = r"(?:retry|try(?:ing)? again|wait|reset|regain access|available|until|limit reached)"
 """The words before the time. A digit between them and the time belongs to something else."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
@@ -82,7 +84,7 @@ def _timestamp(found: re.Match[str]) -> float:
 
 
 def _date(found: re.Match[str], now: float) -> float:
-    """The time of a date; without a year, it is the next one."""
+    """The time of a date; without a year, it is the next one. A time that has just come is as for a time of day."""
     month, day = _MONTHS.index(found[1].lower()) + 1, int(found[2])
     zone = _zone(found[7])
     this_year = datetime.fromtimestamp(now, zone).year
@@ -94,17 +96,21 @@ def _date(found: re.Match[str], now: float) -> float:
             continue
         if at.timestamp() > now:
             return at.timestamp()
+        if now < at.timestamp() + _ROUNDED_SECONDS:
+            return at.timestamp() + _ROUNDED_SECONDS
     return 0.0
 
 
 def _time_of_day(found: re.Match[str], now: float) -> float:
-    """The next time at which a clock shows this."""
+    """The next time at which a clock shows this; if it shows it now, the end of the minute."""
     at = datetime.fromtimestamp(now, _zone(found[4]))
     try:
         hour, minute = _hour_and_minute(found[1], found[2], found[3])
         at = at.replace(hour=hour, minute=minute, second=0, microsecond=0)
     except ValueError:
         return 0.0
+    if at.timestamp() <= now < at.timestamp() + _ROUNDED_SECONDS:
+        return at.timestamp() + _ROUNDED_SECONDS
     return (at if at.timestamp() > now else at + timedelta(days=1)).timestamp()
 
 

@@ -209,6 +209,25 @@ def test_times_that_make_no_sense(words: str) -> None:
     assert time.perf_counter() - began < 1.0
 
 
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (f"{UPGRADE} at 12:00 PM.", 20.0),
+        (f"{UPGRADE} at Nov 30th, 2026 12:00 PM.", 20.0),
+        ("You've hit your weekly limit · resets Nov 30 at 12pm", 20.0),
+        (f"{UPGRADE} at 11:59 AM.", DAY - 100.0),
+    ],
+)
+def test_a_limit_that_ends_within_this_minute(words: str, seconds: float) -> None:
+    """A time of day without seconds that has just come is not that of tomorrow: the limit ends within the minute.
+
+    The harness wakes up at exactly that time, so it meets this whenever the service has cut the seconds off.
+    """
+    outcome = classify_error(words, 429, now=NOW + 40)
+    assert isinstance(outcome, Failed)
+    assert outcome.retry_after == pytest.approx(seconds)
+
+
 def test_a_given_time_comes_first() -> None:
     """A header of the answer takes precedence over the text."""
     outcome = classify_error("Please try again in 7m12s", 429, 5.0, now=NOW)

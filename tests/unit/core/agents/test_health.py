@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -366,3 +367,34 @@ async def test_a_notice_reaches_the_operator() -> None:
     await scene.reports.harness("bob", "thinking", "", "a new conversation")
     assert [to for to, _ in scene.told.sent] == ["hm1nd", "operator"]
     assert all(body.endswith("> a new conversation") for _, body in scene.told.sent)
+
+
+async def test_what_is_told_elsewhere_is_told_once() -> None:
+    """An agent that waits for money is no alert, and one whose calls are stopped none either: the ledger tells that."""
+    scene = HealthScene()
+    await scene.reports.hello("bob", 1)
+    await scene.reports.harness("bob", "budget", "no money")
+    scene.now += 3_600
+    await scene.reports.harness("bob", "budget", "still no money")
+    scene.reports.is_stopped = {"bob"}.__contains__
+    await scene.reports.harness("bob", "paused", "the vendor refuses")
+    assert scene.told.sent == []
+    scene.reports.is_stopped = lambda _: False
+    await scene.reports.harness("bob", "paused", "no program")
+    assert [to for to, _ in scene.told.sent] == ["hm1nd", "operator"]
+
+
+async def test_the_time_at_which_a_harness_goes_on() -> None:
+    """It is a part of the agent's condition until the next report, and each report is passed on."""
+    scene = HealthScene()
+    heard: list[tuple[str, HarnessState]] = []
+    scene.reports.reported.append(lambda name, state: heard.append((name, state)))
+    at = datetime(2026, 12, 1, tzinfo=UTC)
+    unit = scene.processes.unit("bob")
+    assert unit is not None
+    await scene.reports.hello("bob", 1)
+    await scene.reports.harness("bob", "budget", "no money", goes_on_at=at)
+    assert scene.reports.condition(unit).goes_on_at == at
+    await scene.reports.harness("bob", "thinking", "1 message")
+    assert scene.reports.condition(unit).goes_on_at is None
+    assert heard == [("bob", "starting"), ("bob", "budget"), ("bob", "thinking")]

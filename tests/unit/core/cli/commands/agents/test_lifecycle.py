@@ -21,6 +21,7 @@ from hive_core.protocol import (
     SendAnswer,
     SendRequest,
 )
+from hive_core.protocol.models.budgets import LimitState
 from hive_core.protocol.network.access import RefusedHost
 from tests.unit.core.cli.fake_host_api import FakeHost, agent, message
 from tests.unit.core.cli.run_cli import Program
@@ -70,6 +71,28 @@ async def test_list_explains_an_agent_that_does_not_run(hive: Program, daemon: F
     at = header.index("DETAIL")
     assert alice[at:] == bob[at:] == r'ended 4 times in a row, the last time with: exit code 1: "busy\x1b[2J"'
     assert (carl[at:], dora[at:]) == ("", "cannot be started: no such file")
+
+
+async def test_costs_and_the_end_of_a_pause(hive: Program, daemon: FakeHost) -> None:
+    """`list` has the cost of the day where there is any, and `show` the limits; both when a paused agent goes on."""
+    daemon.agents = [agent("alice", cost_today=0.0), agent("bob")]
+    assert "TODAY" not in (await hive.run("list")).out
+    limit = LimitState(whose="alice", measure="money", period="day", limit=5, spent=4.1, reserved=0.2)
+    calls = LimitState(whose="all", measure="calls", period="total", limit=9_000, spent=12)
+    goes_on_at = datetime(2099, 12, 1, tzinfo=UTC)
+    daemon.agents = [
+        agent("alice", cost_today=4.1, budget=[limit, calls], state="budget", detail="it is", goes_on_at=goes_on_at),
+        agent("bob", cost_today=0.0, state="failed", state_since=goes_on_at, goes_on_at=goes_on_at),
+    ]
+    header, alice, bob = (await hive.run("list")).out.splitlines()
+    end, at = header.index("TODAY") + len("TODAY"), header.index("DETAIL")
+    assert (alice[:end].split()[-1], bob[:end].split()[-1]) == ("$4.10", "$0.00")
+    assert alice[at:].startswith("goes on at 2099-1") and alice.endswith("; it is")
+    assert bob[at:] == ""
+    shown = (await hive.run("show", "alice")).out
+    assert "Spent        $4.10 today; $4.10 of $5.00 a day; 12 calls of 9000 calls in all of all agents" in shown
+    assert "Goes on      2099-1" in shown
+    assert (await hive.run("list", "--json")).json["agents"][0]["cost_today"] == 4.1
 
 
 async def test_show(hive: Program, daemon: FakeHost) -> None:

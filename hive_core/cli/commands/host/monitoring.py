@@ -15,6 +15,7 @@ import click
 
 from hive_core.cli.arguments import agent_argument, complete_agents, json_option, pager_option, print_json
 from hive_core.cli.client import Client, agent_path
+from hive_core.cli.commands.outside.shown_spending import dollars
 from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import SuggestingGroup
 from hive_core.cli.output import (
@@ -59,6 +60,9 @@ def status(socket: str | None, as_json: bool) -> None:
             facts.append(
                 ("At work", f"{coloured_agent(escaped_line(str(one.get('name'))))}: {escaped_line(str(one['status']))}")
             )
+    spent = sum(float(one.get("cost_today") or 0) for one in agents)
+    if spent:
+        facts.append(("Models", f'{dollars(spent)} today: see "hive-c0re usage --by agent --since today"'))
     old = sum(bool(one.get("needs_update")) for one in agents)
     if old:
         facts.append(("Updates", f'{old} built with an older hyperhive: see "hive-c0re rebuild --outdated"'))

@@ -151,6 +151,9 @@ class FakeControls:
     async def resume(self) -> None:
         self._note("resume")
 
+    async def go_on(self) -> None:
+        self._note("go on")
+
     async def history(self, before: int | None, limit: int) -> Sequence[TurnSummary]:
         newest = sorted(self.turns, reverse=True)
         return [self.turns[number] for number in newest if before is None or number < before][:limit]

@@ -93,6 +93,7 @@ async def test_costs_and_the_end_of_a_pause(hive: Program, daemon: FakeHost) -> 
     assert "Spent        $4.10 today; $4.10 of $5.00 a day; 12 calls of 9000 calls in all of all agents" in shown
     assert "Goes on      2099-1" in shown
     assert (await hive.run("list", "--json")).json["agents"][0]["cost_today"] == 4.1
+    assert 'Models       $4.10 today: see "hive-c0re usage --by agent --since today"' in (await hive.run("status")).out
 
 
 async def test_show(hive: Program, daemon: FakeHost) -> None:

@@ -27,6 +27,7 @@ from hive_agent.repositories.places import find_places
 from hive_agent.role import Role
 from hive_agent.turns.attempts.runner import StuckBackend
 from hive_core.protocol import Profile
+from hive_core.protocol.access.probe import PROBE
 
 if TYPE_CHECKING:
     import argparse
@@ -50,7 +51,11 @@ def run(role: Role, arguments: Sequence[str]) -> int:
             from hive_agent.client.proxied import connect  # noqa: PLC0415
 
             return connect(given.host, given.port)
-        if command not in ("serve", "mcp", "access"):
+        if command == PROBE:
+            from hive_agent.access.probe import main as probe  # noqa: PLC0415
+
+            return probe(given.order, os.environ)
+        if command not in ("serve", "mcp", "access", "sftp"):
             from hive_agent.programs import commands  # noqa: PLC0415
 
             return commands.execute(environment, given)
@@ -91,6 +96,8 @@ def _parse_arguments(program: str, arguments: Sequence[str]) -> argparse.Namespa
     commands.add_parser("serve", help="wait for the agent's messages and handle them")
     commands.add_parser("access", help="serve sessions of people who step into the agent; started when somebody comes")
     commands.add_parser("sftp", help="serve files on stdin and stdout, to scp and sftp of people who step in")
+    probe = commands.add_parser(PROBE, help="try what a sealed agent must not reach; `hive-c0re doctor --live` runs it")
+    probe.add_argument("order")
     commands.add_parser("mcp", help="offer the hive's tools to an agent CLI, as an MCP server on stdin and stdout")
     connecting = commands.add_parser("connect", help="reach a host through the proxy, on stdin and stdout, as ssh does")
     connecting.add_argument("host", metavar="HOST")

@@ -223,6 +223,7 @@ class AgentRegistry:
             network_requests=network.requests,
             network=record.config.network,
             network_implied=bool(record.network_implied),
+            nix_daemon=record.nix_daemon,
             unsealed=record.unsealed and record.config.network == "sealed",
             services=sorted(set(record.config.services)),
         )

@@ -72,7 +72,8 @@ class AgentStatus(Peer):
     hive's own. `disk_max` is the quota that the kernel enforces for all that the agent can write, None without one, and
     `disk_problem` says why there can be none; both are known from the agent's first start under this daemon on.
     `network` is that of its configuration. `network_implied` is true if it is the host's only because that was the
-    default once, and `unsealed` if it is sealed and nothing seals it, so that it has the host's network.
+    default once, and `unsealed` if it is sealed and nothing seals it, so that it has the host's network. `nix_daemon`
+    is true if it may use the host's Nix daemon.
 
     `network_rules` counts the rules of hosts in force for it, and `network_requests` its open requests. With
     `network_open` it reaches everything that is public, until `network_open_until`.
@@ -113,6 +114,7 @@ class AgentStatus(Peer):
     cost_today: float | None = None
     budget: list[LimitState] = Field(default_factory=list)
     services: list[str] = Field(default_factory=list)
+    nix_daemon: bool = False
 
 
 class SpawnAnswer(AgentStatus):

@@ -36,7 +36,7 @@ async def doctor_statically() -> Json:
     return answer
 
 
-@pytest.mark.parametrize("options", [(), ("--sealed",)])
+@pytest.mark.parametrize("options", [(), ("--host-network",)])
 async def test_a_throwaway_agent(hive: HostHive, options: tuple[str, ...]) -> None:
     """Every step is well: a real build, a real container, an answer; afterwards nothing of it is left on the host."""
     answer = await doctor(*options)

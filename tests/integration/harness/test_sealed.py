@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from hive_core.cli.client import Client
+from hive_core.cli.live.seal_check import Seal, SealCheck
+from hive_core.cli.live.seal_plan import LABELS
 from tests.helpers.real_daemon import Daemon, Json, running
 from tests.integration.harness.in_sandbox import needs_bubblewrap, run_inside
 from tests.integration.harness.page_client import watching
@@ -49,6 +52,11 @@ async def hive(hive_home: Path) -> AsyncIterator[Daemon]:
         yield daemon
 
 
+def without_resolver(seal: Seal) -> set[str]:
+    """Return the check that a host without name servers lacks."""
+    return set() if any(each.check == "dns" for each in seal.checks) else {"dns"}
+
+
 async def spawned(daemon: Daemon, name: str, network: str) -> None:
     config = {"backend": "scripted", "script": ECHO, "network": network}
     await daemon.ask("POST", "/v1/agents", {"name": name, "config": config})
@@ -58,7 +66,7 @@ async def spawned(daemon: Daemon, name: str, network: str) -> None:
 @needs_bubblewrap
 async def test_a_sealed_agent_reaches_the_hives_sockets_only(hive: Daemon) -> None:
     """It has a loopback of its own that works, and neither that of the host nor its abstract sockets; an agent with
-    the host's network reaches both.
+    the host's network reaches both. The doctor, which has both look from inside, finds the same.
     """
     name = f"hive-test-{secrets.token_hex(8)}"
     with socket.create_server(("127.0.0.1", 0)) as service, socket.socket(socket.AF_UNIX) as abstract:
@@ -73,6 +81,15 @@ async def test_a_sealed_agent_reaches_the_hives_sockets_only(hive: Daemon) -> No
             world = {"loopback of the host", "abstract socket of the host"}
             assert reached == (own if network == "sealed" else own | world)
             assert network == "host" or seen["interfaces"] == ["lo"]
+    agents = await hive.agents()
+    sea, land = await asyncio.to_thread(
+        SealCheck(Client(str(hive.host_socket)), lambda _: None).run, [agents["sea"], agents["land"]]
+    )
+    assert (sea.severity, sea.network, sea.problem) == ("ok", "sealed", "")
+    assert {each.check for each in sea.checks if each.held} == LABELS.keys() - {"allowed-host", *without_resolver(sea)}
+    assert (land.severity, land.network) == ("ok", "host")
+    assert {"loopback", "abstract-socket"} <= {each.check for each in land.checks if each.reached and each.seen}
+    assert not any(each.seen for each in sea.checks)
 
 
 @needs_bubblewrap

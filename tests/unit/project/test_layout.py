@@ -27,7 +27,7 @@ LARGER = {
     # The tables of a large subject are beside the migrations.
     "hive_core/infra/database": 14,
     # What commands share is beside their folder.
-    "hive_core/cli": 14,
+    "hive_core/cli": 13,
     # The steps of a build, with the template of the flake; and their tests.
     "hive_core/runtimes/nixos/build": 13,
     "tests/unit/core/runtimes/nixos/build": 13,

@@ -6,22 +6,25 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import get_completion_class
 
 from hive_core.cli import PROGRAM, main
-from hive_core.cli.arguments import json_option, print_json
-from hive_core.cli.client import Client
+from hive_core.cli.arguments import complete_agents, json_option, print_json
+from hive_core.cli.client import Client, agent_path
 from hive_core.cli.errors import Failure
-from hive_core.cli.live_check import CheckStep, LiveCheck
+from hive_core.cli.live.live_check import CheckStep, LiveCheck
 from hive_core.cli.output import coloured_state, dim, warn
 from hive_core.text import escaped_line
+
+if TYPE_CHECKING:
+    from hive_core.cli.live.seal_check import Seal
 
 
 @click.command()
@@ -124,8 +127,10 @@ _END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 @click.command()
 @click.option("--config", "file", type=click.Path(path_type=Path), help="The daemon's settings, as TOML.")
-@click.option("--live", is_flag=True, help="Also create, reach and remove an agent with the running daemon.")
-@click.option("--sealed", is_flag=True, help="With --live: the agent has a sealed network.")
+@click.argument("agents", metavar="[AGENT]...", nargs=-1, shell_complete=complete_agents)
+@click.option("--live", is_flag=True, help="Also test the running hive: a throwaway agent, and the seals of agents.")
+@click.option("--sealed", is_flag=True, help="With --live: the throwaway agent has a sealed network, as by default.")
+@click.option("--host-network", is_flag=True, help="With --live: the throwaway agent has the network of the host.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -135,23 +140,39 @@ _END_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 )
 @json_option
 @click.pass_context
-def doctor(context: click.Context, file: Path | None, live: bool, sealed: bool, timeout: float, as_json: bool) -> int:
+def doctor(
+    context: click.Context,
+    agents: tuple[str, ...],
+    file: Path | None,
+    live: bool,
+    sealed: bool,
+    host_network: bool,
+    timeout: float,
+    as_json: bool,
+) -> int:
     """Check this host for missing or wrong parts.
 
     Each finding says what to do about it. The command works without a daemon and changes nothing. The exit code is 1 if
     there are errors; warnings alone do not change it. Run it as root to check everything.
 
     --live tests the rest: a throwaway agent is created, built, started, asked and removed, and each step is shown with
-    its time.
+    its time. Then each running agent tries from inside what a sealed one must not reach, and an allowed host. With
+    AGENTs, only their seals are tried ("all": those of all that run). What an agent reports is its word: this host only
+    sees for itself who reaches its loopback and its abstract sockets.
 
     \b
     Examples:
       hive-c0re doctor
       hive-c0re doctor --live
+      hive-c0re doctor --live ada bob
     """
-    if sealed and not live:
-        raise click.UsageError("--sealed needs --live.", context)
+    for given, what in ((agents, "AGENT"), (sealed, "--sealed"), (host_network, "--host-network")):
+        if given and not live:
+            raise click.UsageError(f"{what} needs --live.", context)
+    if sealed and host_network:
+        raise click.UsageError("Give --sealed or --host-network, not both.", context)
     # The checks import parts of the daemon, which take time that no other command should pay.
+    from hive_core.cli.live.seal_check import SealCheck  # noqa: PLC0415
     from hive_core.doctor import Unanswered, examine, healthy  # noqa: PLC0415
 
     client = Client(context.obj)
@@ -167,21 +188,34 @@ def doctor(context: click.Context, file: Path | None, live: bool, sealed: bool, 
     if not as_json:
         for each in findings:
             _show(each.severity, each.what, each.remedy)
-    check = LiveCheck(client, (lambda _: None) if as_json else _show_step, timeout=timeout, sealed=sealed)
+    check = LiveCheck(
+        client,
+        _show_nothing if as_json else _show_step,
+        timeout=timeout,
+        sealed=not host_network,
+        try_seal=lambda agent: SealCheck(client, _show_nothing).run([agent])[0],
+    )
+    seals: list[Seal] = []
     if live:
-        with _exit_on_signals():
-            check.run()
-        well = well and check.well
+        if not agents:
+            with _exit_on_signals():
+                check.run()
+            well = well and check.well
+        if check.daemon_answers or agents:
+            seals = _check_seals(client, agents, _show_nothing if as_json else _show_seal)
+        well = well and all(seal.severity != "error" for seal in seals)
     if as_json:
         shown = [
             {"check": each.check, "severity": each.severity, "what": each.what, "remedy": each.remedy}
             for each in findings
         ]
-        tried = {"live": {"agent": check.name, "steps": [step.as_json() for step in check.steps]}} if live else {}
-        print_json({"healthy": well, "findings": shown, **tried})
+        steps, tried = [step.as_json() for step in check.steps], [seal.as_json() for seal in seals]
+        more = {"live": {"agent": check.name, "steps": steps, "seals": tried}} if live else {}
+        print_json({"healthy": well, "findings": shown, **more})
         return 0 if well else 1
-    both = [each.severity for each in findings] + [step.severity for step in check.steps]
-    words = f"errors: {both.count('error')}, warnings: {both.count('warning')}"
+    severities: list[str] = [each.severity for each in findings]
+    severities += [step.severity for step in check.steps] + [seal.severity for seal in seals]
+    words = f"errors: {severities.count('error')}, warnings: {severities.count('warning')}"
     click.echo(f"{'healthy' if well else 'not healthy'}: {words}")
     return 0 if well else 1
 
@@ -196,6 +230,37 @@ def _show_step(step: CheckStep) -> None:
     _show(step.severity, f"{step.step}, {step.seconds:.1f} s: {step.what}", step.remedy)
     for line in step.lines:
         click.echo(f"{' ' * _SEVERITY_WIDTH}  {dim('| ' + escaped_line(line))}")
+
+
+_ALL = "all"
+
+
+def _show_nothing(_: CheckStep | Seal) -> None:
+    """Leave what was found to the answer in JSON."""
+
+
+def _show_seal(seal: Seal) -> None:
+    _show(seal.severity, f"seal, {seal.seconds:.1f} s: {seal.describe()}", seal.remedy)
+    for each in seal.checks:
+        if each.held is False:
+            saw = ", which this host has seen" if each.seen else ""
+            detail = f": {each.detail}" if each.detail else ""
+            click.echo(f"{' ' * _SEVERITY_WIDTH}  {dim(escaped_line(f'| {each.check}: {each.target}{saw}{detail}'))}")
+
+
+def _check_seals(client: Client, names: Sequence[str], on_seal: Callable[[Seal], None]) -> list[Seal]:
+    """Try the seals of these agents, or of all that run. Raises Failure."""
+    from hive_core.cli.live.seal_check import SealCheck  # noqa: PLC0415
+
+    there = {str(agent.get("name")): agent for agent in client.get("/v1/agents").get("agents", [])}
+    if names and _ALL not in names:
+        wanted = [there.get(name) or client.get(agent_path(name)) for name in dict.fromkeys(names)]
+    else:
+        wanted = [agent for agent in there.values() if agent.get("lifecycle") == "running"]
+    try:
+        return SealCheck(client, on_seal).run(wanted)
+    except OSError as error:
+        raise Failure("cannot_listen", f"this host cannot listen for agents: {error}", hint="see its limits") from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The steps of `doctor --live`: a throwaway agent is created, built, started, reached and removed.
+"""The steps of `doctor --live`: a throwaway agent is created, built, started, reached, tried for its seal, and removed.
 
 It tests assumptions of the static checks, through the daemon's own API. The agent is removed however a run ends.
 """
@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from hive_core.cli import throwaway_agent
 from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.commands.agents.lifecycle import STOP_SECONDS
 from hive_core.cli.errors import Failure, StepFailed
+from hive_core.cli.live import throwaway_agent
 from hive_core.cli.output import describe_crash
 from hive_core.layout import DEFAULT_STATE_DIR, Layout, closure_path
+
+if TYPE_CHECKING:
+    from hive_core.cli.live.seal_check import Seal
 
 _POLL_SECONDS = 0.1
 _LONGEST_POLL_SECONDS = 60.0
@@ -44,9 +47,21 @@ class CheckStep:
 
 
 class LiveCheck:
-    """One run. `on_step` gets each step when it ends; `timeout` is the time limit of a step, in seconds."""
+    """One run. `on_step` gets each step when it ends; `timeout` is the time limit of a step, in seconds.
 
-    def __init__(self, client: Client, on_step: Callable[[CheckStep], None], *, timeout: float, sealed: bool) -> None:
+    `try_seal` has an agent, as the daemon describes it, try what it reaches.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        on_step: Callable[[CheckStep], None],
+        *,
+        timeout: float,
+        sealed: bool,
+        try_seal: Callable[[Mapping[str, object]], Seal],
+    ) -> None:
+        self._try_seal = try_seal
         self._client = client
         self._on_step = on_step
         self._timeout = timeout
@@ -61,6 +76,11 @@ class LiveCheck:
         """True if every step succeeded."""
         return all(step.severity == "ok" for step in self.steps)
 
+    @property
+    def daemon_answers(self) -> bool:
+        """True if a run has found a daemon."""
+        return any(step.step == "daemon" and step.severity == "ok" for step in self.steps)
+
     def run(self) -> None:
         """Try every step, up to the first that fails, and remove the agent."""
         steps = (
@@ -70,6 +90,7 @@ class LiveCheck:
             ("start", self._start),
             ("ready", self._wait_until_ready),
             ("answer", self._ask_agent),
+            ("seal", self._check_seal),
         )
         try:
             all(self._try(name, act) for name, act in steps)
@@ -160,6 +181,12 @@ class LiveCheck:
             why = f"{self.name} has answered something else: {str(reply.get('body'))[:200]!r}"
             raise StepFailed(why, _HINT)
         return f"{self.name} has answered a message"
+
+    def _check_seal(self) -> str:
+        seal = self._try_seal(self._client.get(agent_path(self.name)))
+        if seal.severity == "error":
+            raise StepFailed(seal.describe(), seal.remedy)
+        return seal.describe()
 
     def _remove(self) -> str:
         assert self._spawn is not None

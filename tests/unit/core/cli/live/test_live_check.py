@@ -6,16 +6,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
-from hive_core.cli import throwaway_agent
 from hive_core.cli.client import Client
 from hive_core.cli.commands.host.host import _show_step
 from hive_core.cli.errors import Failure
-from hive_core.cli.live_check import CheckStep, LiveCheck
-from hive_core.protocol import AgentConfig, DestroyRequest, SpawnRequest
+from hive_core.cli.live import throwaway_agent
+from hive_core.cli.live.live_check import CheckStep, LiveCheck
+from hive_core.cli.live.seal_check import Seal
+from hive_core.protocol import DestroyRequest, SpawnRequest
 from tests.unit.core.cli.fake_host_api import FakeHost
 from tests.unit.core.cli.run_cli import Program
 
@@ -43,6 +44,7 @@ class FakeHive:
         self.status: Json = {"state": "idle", "lifecycle": "running", "restarts": 0}
         self.reply: str | None = throwaway_agent.ANSWER
         self.stays = False
+        self.seal_problem = ""
         self.before: Callable[[str], None] = lambda path: None
 
     def get(self, path: str, query: Mapping[str, object] | None = None, *, wait: float = 0.0) -> Json:
@@ -111,9 +113,15 @@ class FakeHive:
         self.agents[name] = {"name": name}
         self.propose(name, "deployed", f"+Throwaway agent of hive-c0re doctor --live ({maker}).", **changes)
 
-    def check(self, *, timeout: float = 5.0, sealed: bool = False) -> LiveCheck:
+    def try_seal(self, agent: Mapping[str, object]) -> Seal:
+        """Its seal, which holds unless `seal_problem` is set."""
+        network: Literal["sealed", "host"] = "host" if agent.get("network") == "host" else "sealed"
+        return Seal("doctor1", network, 0.1, problem=self.seal_problem, remedy="look")
+
+    def check(self, *, timeout: float = 5.0, sealed: bool = True) -> LiveCheck:
         """A check that was run."""
-        made = LiveCheck(cast(Client, self), lambda _: None, timeout=timeout, sealed=sealed)
+        client, nothing = cast(Client, self), lambda _: None
+        made = LiveCheck(client, nothing, timeout=timeout, sealed=sealed, try_seal=self.try_seal)
         made.run()
         return made
 
@@ -130,7 +138,7 @@ def outcome(check: LiveCheck) -> dict[str, str]:
     return {step.step: step.severity for step in check.steps}
 
 
-WELL = dict.fromkeys(("daemon", "build", "start", "ready", "answer", "remove"), "ok")
+WELL = dict.fromkeys(("daemon", "build", "start", "ready", "answer", "seal", "remove"), "ok")
 
 
 def test_every_step_is_tried_and_nothing_is_left(fake: FakeHive) -> None:
@@ -149,7 +157,16 @@ def test_the_agent_talks_to_the_operator_alone(fake: FakeHive, sealed: bool) -> 
     assert request.start and request.config.backend == "scripted"
     assert request.config.allowed_recipients == ["operator"]
     assert [rule.match for rule in request.config.script if not rule.send] == [""]
-    assert request.config.network == ("sealed" if sealed else AgentConfig().network)
+    assert request.config.network == ("sealed" if sealed else "host")
+
+
+def test_a_seal_that_cannot_be_proved(fake: FakeHive) -> None:
+    """What an agent reaches is a step like others: the reason is told, and the agent is removed."""
+    fake.seal_problem = "it sent a report that cannot be read"
+    check = fake.check()
+    assert outcome(check) == {**WELL, "seal": "error"} and not check.well
+    assert check.steps[-2].what == "doctor1: its network could not be tried: it sent a report that cannot be read"
+    assert (check.steps[-2].remedy, fake.agents) == ("look", {})
 
 
 def test_a_build_that_fails(fake: FakeHive) -> None:
@@ -201,7 +218,7 @@ def test_an_agent_that_does_not_answer(fake: FakeHive, reply: str | None, word: 
     """No answer in time, or another than was asked for, is a failure."""
     fake.reply = reply
     check = fake.check(timeout=0.3)
-    assert outcome(check) == WELL | {"answer": "error"}
+    assert outcome(check) == {step: how for step, how in WELL.items() if step != "seal"} | {"answer": "error"}
     assert word in check.steps[4].what
 
 
@@ -312,6 +329,7 @@ def test_what_an_agent_wrote_cannot_act_on_the_terminal(capsys: pytest.CaptureFi
 
 
 async def test_options_of_live(hive: Program) -> None:
-    """An option of --live alone is wrong usage."""
-    ended = await hive.run("doctor", "--sealed")
-    assert ended.code == 2 and "--sealed needs --live" in ended.err
+    """Options and agents of --live alone are wrong usage."""
+    for given, named in (("--sealed", "--sealed"), ("--host-network", "--host-network"), ("ada", "AGENT")):
+        ended = await hive.run("doctor", given)
+        assert ended.code == 2 and f"{named} needs --live" in ended.err

@@ -37,12 +37,12 @@ def free_name(taken: set[str]) -> str:
 
 def spawn_request(name: str, *, sealed: bool) -> dict[str, object]:
     """Return the spawn request of an agent that answers one question of the operator and sends nothing else."""
-    network: dict[str, object] = {"network": "sealed"} if sealed else {}
     script = [
         {"sender": "operator", "match": rf"\A{re.escape(QUESTION)}\Z", "send": [{"to": "operator", "text": ANSWER}]},
         {"match": ""},
     ]
-    config = {"backend": "scripted", "allowed_recipients": ["operator"], "script": script, **network}
+    network = "sealed" if sealed else "host"
+    config = {"backend": "scripted", "allowed_recipients": ["operator"], "script": script, "network": network}
     role = f"{_MARK} ({_self()}).\nIt answers one question and is then removed; nothing depends on it."
     return {"name": name, "config": config, "prompt": role}
 

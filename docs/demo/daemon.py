@@ -146,6 +146,8 @@ def _start(layout: Layout, passed: Sequence[str]) -> Daemon:
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("HIVE_") or key in _KEPT_SETTINGS
     }
+    # Where nothing can seal an agent, the demo shows the rest; the daemon says of each agent that it is not sealed.
+    environment["HIVE_UNSEALED"] = "true"
     if passed:
         environment["HIVE_PASS_ENVIRONMENT"] = ",".join(passed)
     # The settings of a hive that this machine may have in /etc are not for the demo.

@@ -114,10 +114,9 @@ def ask(daemon: Daemon, agent: str, wish: str) -> int:
     return int(daemon.client.post("/v1/messages", {"to": agent, "body": wish})["id"])
 
 
-def watch(daemon: Daemon, flow: Flow, job: Job, limit: float) -> None:
-    """Show the job until it is done. Fails after `limit` seconds."""
+def watch(daemon: Daemon, flow: Flow, job: Job, limit: float, *, shown: bool = False) -> None:
+    """Show the job until it is done, from its message on or all that comes. Fails after `limit` seconds."""
     end = time.monotonic() + limit
-    shown = False
     try:
         for event in flow:
             if event is not None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
-import gate
 import login
-import seal
 import view
-import work
 from daemon import Daemon, running
 from failure import DemoFailed
+from internet.enter import Internet, enter
 from job import AGENTS, Flow
+from parts import gate, network, seal, work
 
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import coloured_agent, coloured_state
@@ -33,8 +33,10 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # Under nohup(1) it is ignored, and stays so.
             signal.signal(number, signal.default_int_handler)
+    # Claude Code needs the real internet.
+    internet = Internet() if options.claude else enter()
     try:
-        _demo(options)
+        _demo(options, internet)
     except (DemoFailed, Failure) as failed:
         if isinstance(failed, DemoFailed) and failed.log:
             view.say("\nWhat was said last:")
@@ -46,6 +48,8 @@ def main() -> int:
     except BrokenPipeError:  # Nobody reads any longer (`| head`), so there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        internet.leave()
     return 0
 
 
@@ -57,7 +61,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _demo(options: argparse.Namespace) -> None:
+def _demo(options: argparse.Namespace, internet: Internet) -> None:
     access = login.find(os.environ) if options.claude else None
     limit = _MODEL_SECONDS if access else _SCRIPT_SECONDS
     view.intro(access.words if access else None)
@@ -76,11 +80,11 @@ def _demo(options: argparse.Namespace) -> None:
         landed = work.play(daemon, flow, limit)
         took = time.monotonic() - started
         work.result(daemon, landed)
-        ends = _gate_and_seal(daemon, flow, confinement) if access is None else []
+        ends = _play_rest(daemon, flow, confinement, internet) if access is None else []
         view.heading("Done.")
         view.fact("work", f"{landed} landed, {took:.1f} s after it was asked for")
-        for end in ends:
-            view.fact("proposal", end)
+        for name, end in ends:
+            view.fact(name, end)
         view.fact("agents", ", ".join(map(coloured_agent, names)))
         view.fact("confinement", confinement)
         view.how_to_go_on()
@@ -92,14 +96,14 @@ def _demo(options: argparse.Namespace) -> None:
             _play(flow)
 
 
-def _gate_and_seal(daemon: Daemon, flow: Flow, confinement: str) -> list[str]:
-    """Show how agents' configurations change, and what a sealed agent cannot do; how each proposal ended, in words."""
+def _play_rest(daemon: Daemon, flow: Flow, confinement: str, internet: Internet) -> list[tuple[str, str]]:
+    """Show how agents' configurations change, and what sealed agents reach; what came of each part, in words."""
+    ends = [("proposal", gate.play(daemon, flow, _SCRIPT_SECONDS, act)) for act in (gate.RESTRAINED, gate.DENIED)]
     if not confinement.startswith("bubblewrap"):
         view.say("\nWithout bubblewrap nothing seals an agent: that part of the demo is left out.")
-        return [gate.play(daemon, flow, _SCRIPT_SECONDS, gate.DENIED)]
-    ends = [gate.play(daemon, flow, _SCRIPT_SECONDS, act) for act in (gate.SEALED, gate.DENIED)]
+        return ends
     seal.play(daemon)
-    return ends
+    return [*ends, ("network", network.play(daemon, flow, _SCRIPT_SECONDS, internet))]
 
 
 def _open(daemon: Daemon) -> str:
@@ -117,18 +121,25 @@ def _open(daemon: Daemon) -> str:
 
 def _spawn(daemon: Daemon, name: str, access: login.Login | None) -> None:
     """Make an agent from its files, and start it."""
-    files = _CONFIGS / ("claude" if access is not None and name == "ada" else name)
-    line = ["spawn", name, "--config-dir", os.path.relpath(files)]
     if access is None:
-        daemon.command(*line)
+        daemon.command("spawn", name, "--config-dir", os.path.relpath(_CONFIGS / name))
         return
-    line += ["--backend", "claude"]
+    files = daemon.layout.state_dir / "claude" / name
+    _copy_with_network(_CONFIGS / ("claude" if name == "ada" else name), files)
+    line = ["spawn", name, "--config-dir", str(files), "--backend", "claude"]
     if access.file is None:
         daemon.command(*line)
         return
     daemon.command(*line, "--no-start")
     access.give(daemon.layout.agent(name).claude)
     daemon.command("start", name)
+
+
+def _copy_with_network(source: Path, target: Path) -> None:
+    """Copy the files of an agent whose program has to reach the model by itself, with its user's key or login."""
+    shutil.copytree(source, target)
+    settings = target / "agent.toml"
+    settings.write_text(f'network = "host"\n{settings.read_text()}')
 
 
 def _play(flow: Flow) -> None:

@@ -27,8 +27,9 @@ INTRO = (
     ("hm1nd", "hm1nd", "the manager, reviews the work and approves it; it lands on the branch"),
 )
 INTRO_GATE = (
-    ("ada", "ada", "then proposes a change of itself, to do without a network: hm1nd approves it"),
+    ("ada", "ada", "then proposes a change of itself, to write to fewer: hm1nd approves it"),
     ("bob", "bob", "proposes one that gives it a shell: hm1nd denies it, and says why"),
+    ("ada", "ada", "is sealed, and refused a host without a rule: it asks for one, and you approve it"),
 )
 """The job and what follows, as a person would tell it: who is named, whose colour that is, and what they do."""
 

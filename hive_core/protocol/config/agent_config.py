@@ -164,9 +164,9 @@ class ScriptHost(Request):
 class ScriptRule(Request):
     """One rule of the scripted backend: the first whose `sender` and `match` fit a message is carried out.
 
-    `propose`, `submit`, `decide` and `request_network` are carried out before anything is sent. `remember` keeps the message under a label
-    (in the agent's state), so that a later rule can answer it by sending to `@label`; `think` is how long the turn
-    pretends to work, in seconds.
+    `propose`, `submit`, `decide` and `request_network` are carried out before anything is sent. `remember` keeps the
+    message under a label (in the agent's state), so that a later rule can answer it by sending to `@label`; `think` is
+    how long the turn pretends to work, in seconds.
     """
 
     sender: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -54,6 +55,15 @@ def run(place: Path, *arguments: str, limit: float = SECONDS, **more: str) -> su
     )
 
 
+def why_no_namespaces() -> str:
+    """Return why the demo can have no network of its own here; empty if it can."""
+    missing = [name for name in ("ip", "unshare", "nsenter") if shutil.which(name) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    own = ["unshare", "--net", "--mount"] + (["--user", "--map-root-user"] if os.geteuid() else [])
+    return "" if subprocess.run([*own, "true"], capture_output=True, check=False).returncode == 0 else "not permitted"
+
+
 def assert_job_done(shown: str) -> None:
     """The work was submitted, reviewed and landed, and its result shown, in this order."""
     assert_in_order(
@@ -93,14 +103,16 @@ def assert_mended_itself(shown: str) -> None:
 
 
 def assert_gate_shown(shown: str) -> None:
-    """A change was approved and deployed, another one denied with its reason, and the sealed agent reaches nothing."""
+    """A change was approved and deployed, another one denied with its reason; the sealed agent reaches nothing, until a
+    host is approved.
+    """
     assert_in_order(
         shown,
         "operator → ada",
         "ada changes itself",
         "system → hm1nd",
         r"Review proposal ada/1: approve or deny it \(state built\)\.",
-        "network: host -> sealed",
+        "allowed_recipients: now hm1nd, operator",
         r"Proposal ada/1 is deployed\.",
         "ada → operator",
         "operator → bob",
@@ -113,8 +125,20 @@ def assert_gate_shown(shown: str) -> None:
         r"/dev/tcp/1\.1\.1\.1/443: Network is unreachable",
         "ls: cannot access .*/agents/bob/state': No such file or directory",
         "touch: .*: Read-only file system",
+        r"^\$ hive-c0re exec ada -- curl .*prices\.example\.org/$",
+        r"^  hyperhive: prices\.example\.org is not among .* use the tool request_network",
+        "operator → ada",
+        r"^ +ada asks to reach a host: approve or deny its request 1\.$",
+        r"^\$ hive-c0re net ada$",
+        r'^  "prices\.example\.org:80" +1 .* missing: prices\.example\.org$',
+        r"^\$ hive-c0re net ada approve 1 ",
+        "Your request 1 for the network is approved",
+        r"ada → operator .* Thank you: my request 1 is approved\.",
+        r"^\$ hive-c0re exec ada -- curl .*prices\.example\.org/$",
+        *(["^  hyperhive: prices"] if why_no_namespaces() else ["^  apples 120$"]),
         r"^ +proposal +ada/1 deployed, approved by hm1nd$",
         r"^ +proposal +bob/1 denied: bob ",
+        r"^ +network +prices\.example\.org refused, asked for",
     )
 
 

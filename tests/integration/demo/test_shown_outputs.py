@@ -26,6 +26,8 @@ ELSEWHERE = {
     "hive-c0re repo add shop /tmp/hive-demo": "tests/integration/demo/test_demo.py",
     "hive-c0re work diff shop/2": "tests/integration/demo/test_demo.py",
     "hive-c0re exec ada -- ls": "tests/integration/demo/test_demo.py",
+    "hive-c0re exec ada -- curl": "tests/integration/demo/test_demo.py",
+    "hive-c0re net ada": "tests/integration/demo/test_demo.py",
     "hive-c0re doctor --live": "tests/integration/demo/test_doctor_live.py",
 }
 """Beginnings of commands whose outputs other tests compare."""

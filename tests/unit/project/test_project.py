@@ -24,7 +24,7 @@ COMMANDS = ("demo", "test", "bench", "soak", "lint")
 MAX_LINES = 400
 LONGER = {
     # No code, but each name of the protocol twice: for type checkers, and for who asks for it when it runs.
-    "hive_core/protocol/__init__.py": 460,
+    "hive_core/protocol/__init__.py": 500,
 }
 """Modules that may be longer than the others."""
 

@@ -1,4 +1,4 @@
-"""The demo's last part: what an agent without a network cannot reach."""
+"""A part of the demo: what a sealed agent cannot reach."""
 
 from __future__ import annotations
 

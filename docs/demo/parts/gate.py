@@ -22,10 +22,10 @@ class Act:
     ends: str
 
 
-SEALED = Act(
+RESTRAINED = Act(
     "ada changes itself, and hm1nd agrees",
     "ada",
-    "The tests of the shop need no network. Please do your work without a network from now on.",
+    "Please write to nobody but hm1nd and me from now on.",
     "deployed",
 )
 DENIED = Act(

@@ -1,0 +1,1 @@
+"""A small internet of the demo's own, in network namespaces."""

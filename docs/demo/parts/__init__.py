@@ -1,0 +1,1 @@
+"""The parts of the demo, in the order in which it shows them: work, gate, seal, network."""

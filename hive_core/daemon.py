@@ -50,6 +50,7 @@ from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
+from hive_core.outside.check_access import CheckAccess
 from hive_core.outside.egress_gateway import PROXY, PROXY_PORT
 from hive_core.outside.models.opening import check_models, open_ledger
 from hive_core.outside.opening import open_network, run_network
@@ -252,6 +253,7 @@ class Daemon:
             agents=agents,
             runtime=runtime,
             repositories=repositories,
+            access=CheckAccess(egress, network),
         )
         repositories.proposals = work_gate
         harness_views = HarnessViews(layout.view_socket)

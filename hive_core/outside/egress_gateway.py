@@ -11,6 +11,7 @@ from typing import Protocol
 from hive_core.infra.concurrency.closing import close_apart
 from hive_core.outside.gateway_link import GatewayLink
 from hive_core.outside.handed_sockets import HandedSockets
+from hive_core.protocol.names import EVERYONE
 from hive_core.protocol.network.packets import (
     FROM_EGRESS,
     AgentPacket,
@@ -20,7 +21,9 @@ from hive_core.protocol.network.packets import (
     GonePacket,
     ListenerLostPacket,
     ListenerPacket,
+    RefusedPacket,
     SyncedPacket,
+    TrafficPacket,
 )
 from hive_core.protocol.network.policy import EgressPolicy
 from hive_core.protocol.network.services import service_gateways
@@ -48,6 +51,16 @@ class Policies(Protocol):
         """Take note that no connection goes through the proxy any more."""
 
 
+class Guest(Protocol):
+    """Somebody who is no agent, and whom the proxy serves for a time: a check of proposed work."""
+
+    def policy(self) -> EgressPolicy:
+        """Return what it may reach now."""
+
+    def heard(self, packet: FromEgress) -> None:
+        """Take note of what the proxy tells of it."""
+
+
 class EgressGateway:
     """Sealed agents as the egress proxy knows them. It is one of the kinds of sockets that agents have."""
 
@@ -70,6 +83,7 @@ class EgressGateway:
         self._policies = policies
         self._services_of = services_of
         self._known: set[str] = set()
+        self._guests: dict[str, Guest] = {}
         self._link = GatewayLink(listener, _packet(SyncedPacket()), self._hear, policies.proxy_ended)
         self._sockets = HandedSockets(door_of, self._port_of, self._received)
 
@@ -77,6 +91,10 @@ class EgressGateway:
     def is_connected(self) -> bool:
         """True while the proxy is there."""
         return self._link.is_connected
+
+    async def wait_connected(self) -> None:
+        """Wait until the proxy is there."""
+        await self._link.connected.wait()
 
     def hold(self, name: str) -> None:
         """Have the proxy serve an agent if its network is sealed, and not otherwise. Raises `cannot_listen`."""
@@ -96,7 +114,10 @@ class EgressGateway:
             self._link.forget(name, _packet(GonePacket(name=name)))
 
     def policy_changed(self, name: str) -> None:
-        """Tell the proxy what an agent may reach now, if it serves that agent."""
+        """Tell the proxy what an agent may reach now, if it serves that agent; `*` stands for all guests."""
+        if name == EVERYONE:
+            for guest in self._guests:
+                self._describe_guest(guest)
         if name in self._known:
             # The ports of services change with their names.
             self._link.drop_listeners(name, lambda purpose, listener: self._is_wanted(name, purpose, listener))
@@ -107,6 +128,30 @@ class EgressGateway:
         """Have the proxy end the connections of an agent that its rules do not allow any more."""
         if name in self._known:
             self._link.end_connections(name, _packet(EndConnectionsPacket(name=name)))
+
+    def welcome(self, name: str, guest: Guest) -> None:
+        """Have the proxy serve a guest, under a name that no agent has, until `dismiss`."""
+        self.is_wanted.set()
+        self._guests[name] = guest
+        self._describe_guest(name)
+
+    def give_listener(self, name: str, listener: socket.socket) -> None:
+        """Have the proxy accept on the listener of a guest; takes it over."""
+        if name in self._guests:
+            self._received(name, PROXY, listener)
+        else:
+            listener.close()
+
+    def dismiss(self, name: str) -> None:
+        """Have the proxy end all that it does for a guest, who then hears `ended` as the last; `forget` follows."""
+        self._link.forget(name, _packet(GonePacket(name=name)))
+
+    def forget(self, name: str) -> None:
+        """Pass on nothing more that the proxy tells of a guest."""
+        self._guests.pop(name, None)
+
+    def _describe_guest(self, name: str) -> None:
+        self._link.describe(name, _packet(AgentPacket(name=name, policy=self._guests[name].policy())))
 
     async def run(self) -> None:
         """Serve the proxy until cancelled."""
@@ -129,6 +174,10 @@ class EgressGateway:
 
     async def _hear(self, packet: bytes) -> None:
         heard = FROM_EGRESS.validate_json(packet)
+        name = heard.agent if isinstance(heard, RefusedPacket | TrafficPacket) else heard.name
+        if (guest := self._guests.get(name)) is not None:
+            guest.heard(heard)
+            return
         if isinstance(heard, ListenerLostPacket):
             self._sockets.hang_up(heard.name)
         await self._policies.heard(heard)

@@ -68,8 +68,8 @@ class GatewayLink:
         order. A ValueError that it raises ends the connection: a gateway that does not keep to the protocol. `gone` is
         called when a connection has ended.
         """
-        self.is_connected = False
-        """True while there is a gateway that was told everything."""
+        self.connected = asyncio.Event()
+        """Set while there is a gateway that was told everything."""
         self._listener = listener
         self._synced = synced
         self._handle = handle
@@ -79,6 +79,11 @@ class GatewayLink:
         self._connection: PacketConnection | None = None
         self._waiting: dict[tuple[str, str], tuple[bytes, socket.socket | None]] = {}
         self._has_waiting = asyncio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        """True while there is a gateway that was told everything."""
+        return self.connected.is_set()
 
     def describe(self, name: str, packet: bytes) -> None:
         """Tell what an agent may do from now on; the packet replaces the last one."""
@@ -177,7 +182,7 @@ class GatewayLink:
         except ValueError as error:
             log.error("a gateway does not keep to the protocol", why=str(error))
         finally:
-            self.is_connected = False
+            self.connected.clear()
             self._connection = None
             telling.cancel()
             connection.close()
@@ -209,7 +214,8 @@ class GatewayLink:
                         await connection.send(packet)
                     else:
                         await self._send_listener(connection, key, packet, listener)
-                    self.is_connected = self.is_connected or key == ("", "synced")
+                    if key == ("", "synced"):
+                        self.connected.set()
                 self._has_waiting.clear()
         except ConnectionError:
             pass

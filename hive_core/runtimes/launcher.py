@@ -214,14 +214,24 @@ class SandboxedProcess:
 
     async def find_harness(self, info: int) -> None:
         """Find the process id of the harness, unless the sandbox ends first. Raises TimeoutError."""
+        await self.find_init(info)
+        await self.find_program()
+
+    async def find_init(self, info: int) -> None:
+        """Find the sandbox's process 1, unless the sandbox ends first. Raises TimeoutError."""
         async with asyncio.timeout(_SETUP_SECONDS):
             # Ends when bwrap has written it or has ended.
             text = await read_all(info, 64 * 1024)
-            with suppress(ValueError, KeyError, TypeError):
-                init = int(json.loads(text)["child-pid"])
-                self._init = _hold(init, parent=self._process.pid)
-                self.init = None if self._init is None else init
+        with suppress(ValueError, KeyError, TypeError):
+            init = int(json.loads(text)["child-pid"])
+            self._init = _hold(init, parent=self._process.pid)
+            self.init = None if self._init is None else init
+
+    async def find_program(self) -> None:
+        """Find the first program in the sandbox, after its process 1. Raises TimeoutError."""
+        async with asyncio.timeout(_SETUP_SECONDS):
             while self._init is not None and self._harness is None and not has_ended(self._init):
+                init = self.init or 0
                 for pid in _children(init):
                     # Orphans in the sandbox become children of its process 1, too; the harness is number 2 there.
                     if _number_inside(pid) == 2:

@@ -93,3 +93,8 @@ CREATE TABLE model_spending (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX model_spending_by_day ON model_spending (day);
 """
+
+HOSTS_OF_CHECKS = """
+-- The rules of the hosts that checks of a repository reach, as a list in JSON.
+ALTER TABLE repositories ADD COLUMN check_hosts TEXT NOT NULL DEFAULT '[]';
+"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
 
 import structlog
 
@@ -18,6 +17,7 @@ from hive_core.infra.database.database import TEMPORARY_ERRORS, Database, steady
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker
 from hive_core.outside.network import store, texts
+from hive_core.outside.network.known_agents import KnownAgents
 from hive_core.outside.network.log import NetworkLog
 from hive_core.outside.network.reports import store as report_store
 from hive_core.outside.network.reports.refusals import RefusalRecords
@@ -29,6 +29,7 @@ from hive_core.outside.network.rules import is_covered, is_denied, lasting_hosts
 from hive_core.outside.network.store import RequestRow
 from hive_core.outside.network.views import NetworkViews
 from hive_core.protocol import (
+    AgentConfig,
     AgentNetwork,
     AgentReach,
     ApproveHost,
@@ -56,19 +57,6 @@ _REPORT_SECONDS = 1.0
 """Time for which reports of the proxy are collected before they are stored."""
 
 
-class KnownAgents(Protocol):
-    """Interface to the agents, as far as this package needs it."""
-
-    def find(self, name: str) -> AgentRecord | None:
-        """Return the agent's record, or None."""
-
-    def record(self, name: str) -> AgentRecord:
-        """Return the agent's record. Raises `unknown_agent`, `bad_name`."""
-
-    def all(self) -> Sequence[AgentRecord]:
-        """Return the records of all agents."""
-
-
 class Network:
     """The daemon's side of egress. It knows nothing of the proxy, which hears of changes by `on_changed`."""
 
@@ -84,7 +72,7 @@ class Network:
     ) -> None:
         """`clock` gives the time in milliseconds, and never goes back."""
         self.on_changed: Callable[[str], None] = _nobody
-        """Called with each agent whose policy may have changed."""
+        """Called with each agent whose policy may have changed, and with `*` after a change for all."""
         self.on_close: Callable[[str], None] = _nobody
         """Called with an agent whose open connections are to end, if its policy does not allow them; after
         `on_changed`."""
@@ -127,16 +115,20 @@ class Network:
 
     def policy(self, name: str) -> EgressPolicy:
         """Return what an agent may reach now. Raises `unknown_agent`."""
-        config, advance = self._agents.record(name).config, self._clock() - since_boot()
-        return make_policy(
-            self._settings, config, self._book.of(name), lambda end: max(0, end - advance), self._offered
-        )
+        config = self._agents.record(name).config
+        return make_policy(self._settings, config, self._book.of(name), self._since_boot, self._offered)
 
     def reach(self, name: str) -> AgentReach:
         """Return what an agent is told of its network when it starts. Raises `unknown_agent`."""
         record = self._agents.record(name)
         hosts = lasting_hosts(self._settings, record.config, self._book.of(name)) if record.sealed else []
         return AgentReach(sealed=record.sealed, hosts=hosts)
+
+    def policy_for_check(self, hosts: Sequence[str]) -> EgressPolicy:
+        """Return what a check may reach whose repository has rules for these hosts: what is denied to all, is to it."""
+        denied = [rule for rule in self._book.made_for(EVERYONE) if rule.effect == "deny"]
+        settings = self._settings.model_copy(update={"allow": list(hosts)})
+        return make_policy(settings, AgentConfig(), denied, self._since_boot)
 
     def bytes_today(self, name: str) -> int:
         """Return the bytes that an agent has sent and received through the proxy on this day (UTC)."""
@@ -336,6 +328,8 @@ class Network:
     def _tell(self, change: RuleChange) -> None:
         """Tell the proxy and readers of logs of a change."""
         for agent in change.agents:
+            if agent == EVERYONE:
+                self.on_changed(EVERYONE)
             for name in self._names(agent):
                 self.on_changed(name)
                 self._wakeups.wake(name)
@@ -355,6 +349,9 @@ class Network:
 
     def _names(self, agent: str) -> Iterable[str]:
         return [record.name for record in self._agents.all()] if agent == EVERYONE else [agent]
+
+    def _since_boot(self, at: int) -> int:
+        return max(0, at - self._clock() + since_boot())
 
 
 def _nobody(_: str) -> None:

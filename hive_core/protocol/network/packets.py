@@ -60,7 +60,7 @@ class ListenerPacket(EgressPacket):
 
 
 class GonePacket(EgressPacket):
-    """The end of an agent: its listener is closed and its connections end."""
+    """The end of an agent: its listener is closed and its connections end. It is answered with `ended`."""
 
     kind: Literal["gone"] = "gone"
     name: str
@@ -116,10 +116,17 @@ class ListenerLostPacket(EgressPacket):
     why: str
 
 
+class EndedPacket(EgressPacket):
+    """The news that nothing more is told of an agent that is gone."""
+
+    kind: Literal["ended"] = "ended"
+    name: str
+
+
 ToEgress = Annotated[
     AgentPacket | ListenerPacket | GonePacket | SyncedPacket | EndConnectionsPacket, Field(discriminator="kind")
 ]
-FromEgress = Annotated[RefusedPacket | TrafficPacket | ListenerLostPacket, Field(discriminator="kind")]
+FromEgress = Annotated[RefusedPacket | TrafficPacket | ListenerLostPacket | EndedPacket, Field(discriminator="kind")]
 
 TO_EGRESS: TypeAdapter[ToEgress] = TypeAdapter(ToEgress)
 """Reads what the daemon sends."""

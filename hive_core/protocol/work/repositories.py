@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from hive_core.protocol.base import Answer, Query, Request
 from hive_core.protocol.names import REPOSITORY_PATTERN, is_repository_name, why_no_repository_name
+from hive_core.protocol.network.entries import AllowedHosts
 
 PushMode = Literal["none", "branch", "pull-request"]
 """The publication of a landed proposal: nothing, a pushed branch, or a pull request."""
@@ -37,6 +38,7 @@ _Source = Annotated[str, StringConstraints(max_length=2_000)]
 _HostKeys = Annotated[
     list[Annotated[str, StringConstraints(pattern=r"^[ -~]+$", max_length=2_000)]], Field(max_length=10)
 ]
+CheckHosts = Annotated[AllowedHosts, Field(max_length=50)]
 _Secret = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_SECRET)]
 
 
@@ -56,7 +58,8 @@ class AddRepositoryRequest(Request):
 
     `source` is its URL; it is empty for a repository that the command line reads and sends, which `path` only names.
     Without `branch` it is upstream's default branch. `token` and `ssh_key` are secret; at most one is given.
-    `host_keys` are the lines of known_hosts(5) that the operator has accepted.
+    `host_keys` are the lines of known_hosts(5) that the operator has accepted. `check_hosts` are hosts and sets that
+    checks reach; without any they have no network.
     """
 
     name: RepositoryName
@@ -68,6 +71,7 @@ class AddRepositoryRequest(Request):
     review: Review | None = None
     instructions: bool = True
     checks: Annotated[list[Check], Field(max_length=20)] = Field(default_factory=list)
+    check_hosts: CheckHosts = Field(default_factory=list)
     token: _Secret | None = None
     ssh_key: _Secret | None = None
     host_keys: _HostKeys = Field(default_factory=list)
@@ -82,6 +86,7 @@ class SetRepositoryRequest(Request):
     review: Review | None = None
     instructions: bool | None = None
     checks: Annotated[list[Check], Field(max_length=20)] | None = None
+    check_hosts: CheckHosts | None = None
     token: _Secret | None = None
     ssh_key: _Secret | None = None
     forget_credential: bool = False
@@ -158,6 +163,7 @@ class RepositoryStatus(Answer):
     review: str
     instructions: bool
     checks: list[Check] = Field(default_factory=list)
+    check_hosts: list[str] = Field(default_factory=list)
     credential: CredentialKind = "none"
     host_keys: list[HostKey] = Field(default_factory=list)
     state: RepositoryState = "new"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,18 @@ class CheckLimits:
 
 
 @dataclass(frozen=True)
+class WayOut:
+    """The proxy of a check: the port of its loopback, and who takes over the socket that listens there."""
+
+    port: int
+    give: Callable[[socket.socket], None]
+
+
+@dataclass(frozen=True)
 class CheckRun:
-    """A check to run: the command `argv`, on the submitter's `closure`, in a sandbox without network or credentials.
+    """A check to run: the command `argv`, on the submitter's `closure`, in a sandbox without credentials.
+
+    It has no network but a loopback, and on that the proxy of `way_out` if there is one.
 
     `directory` is a directory of this run alone, which the caller makes and removes. `files` in it has the files of the
     proposed tree, which the check may change: nobody uses them afterwards. `repository` is the name of the directory
@@ -45,6 +56,7 @@ class CheckRun:
     directory: Path
     argv: Sequence[str]
     limits: CheckLimits
+    way_out: WayOut | None = None
 
     @property
     def files(self) -> Path:

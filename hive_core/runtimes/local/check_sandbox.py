@@ -1,9 +1,9 @@
 """Checks of proposed work in bubblewrap.
 
 The sandbox is that of an agent with less in it: no directories of an agent, no sockets of the hive, no programs of the
-hive, and no network. The command sees the system's programs and the configuration of the submitter read-only, and can
-write only the directory of its run, which is removed afterwards. No file system in memory is writable, so that
-everything that it writes counts against the limit of the disk.
+hive, and no network but a loopback, on which the hive's proxy may listen. The command sees the system's programs and
+the configuration of the submitter read-only, and can write only the directory of its run, which is removed afterwards.
+No file system in memory is writable, so that everything that it writes counts against the limit of the disk.
 
 Where bubblewrap does not work, no check is run: a plain process could not be kept from the network or from the hive's
 files.
@@ -23,12 +23,13 @@ from typing import Any
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import MEASURES, TASK_COUNTS
 from hive_core.infra.processes import Command, describe_exit, has_ended, spawn
-from hive_core.runtimes.agent_environment import DEPLOYED, SEARCH_PATH
+from hive_core.runtimes.agent_environment import DEPLOYED, SEARCH_PATH, proxy_variables
 from hive_core.runtimes.bubblewrap import CONFINING, Host
 from hive_core.runtimes.checks.memory_use import SandboxProcesses, free_memory
-from hive_core.runtimes.checks.order import HOME, CheckRun, CheckStopped
+from hive_core.runtimes.checks.order import HOME, CheckRun, CheckStopped, WayOut
 from hive_core.runtimes.checks.supervise import MIB, supervise, watch
 from hive_core.runtimes.checks.unnamed_files import MOST_OPEN, TooManyOpenFiles
+from hive_core.runtimes.checks.way_out import listening
 from hive_core.runtimes.launcher import SandboxedProcess
 
 _FILES = 4_096
@@ -65,6 +66,7 @@ class CheckSandbox:
     async def _start(self, run: CheckRun, closure: str) -> _RunningCheck:
         info, writer = os.pipe2(os.O_CLOEXEC)
         source, feed = os.pipe2(os.O_CLOEXEC)
+        blocked, release = os.pipe2(os.O_CLOEXEC)
         try:
             os.set_blocking(info, False)
             try:
@@ -76,7 +78,8 @@ class CheckSandbox:
                     resource.RLIMIT_CORE: 0,
                     resource.RLIMIT_NOFILE: _FILES,
                 }
-                command = Command(line, _environment(), Path("/"), [writer, source], limits=limits, nice=_NICE)
+                kept = [writer, source, blocked]
+                command = Command(line, _environment(run), Path("/"), kept, limits=limits, nice=_NICE)
                 process = spawn(command)
                 child = SandboxedProcess(process)
                 # Before anything else of the machine, should memory run out faster than it is measured.
@@ -84,13 +87,14 @@ class CheckSandbox:
             finally:
                 os.close(writer)
                 os.close(source)
+                os.close(blocked)
             try:
                 with suppress(BrokenPipeError):
-                    words = arguments(self._host, run, closure, writer)
+                    words = arguments(self._host, run, closure, writer, blocked)
                     os.write(feed, b"".join(os.fsencode(word) + b"\0" for word in words))
                 os.close(feed)
                 feed = -1
-                await child.find_harness(info)
+                await _start_command(child, info, run.way_out, release)
                 return _RunningCheck(child, run)
             except BaseException:
                 child.kill()
@@ -99,8 +103,28 @@ class CheckSandbox:
                 raise
         finally:
             os.close(info)
+            os.close(release)
             if feed >= 0:
                 os.close(feed)
+
+
+async def _start_command(child: SandboxedProcess, info: int, way_out: WayOut | None, release: int) -> None:
+    """Let the command of a check begin, when the proxy listens for it. Raises OSError."""
+    await child.find_init(info)
+    if way_out is not None and child.init is not None:
+        await _lend_listener(child.init, way_out)
+    with suppress(BrokenPipeError):  # The sandbox has ended.
+        os.write(release, b"x")
+    await child.find_program()
+
+
+async def _lend_listener(init: int, way_out: WayOut) -> None:
+    namespace = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        async with listening(way_out.port, namespace) as (listener, _):
+            way_out.give(listener)
+    finally:
+        os.close(namespace)
 
 
 def _prefer_at_lack_of_memory(process: int) -> None:
@@ -108,9 +132,12 @@ def _prefer_at_lack_of_memory(process: int) -> None:
         Path(f"/proc/{process}/oom_score_adj").write_text(_OOM_SCORE)
 
 
-def arguments(host: Host, run: CheckRun, closure: str, info: int) -> list[str]:
-    """Return the arguments of bwrap, in the order of mounting; `info` is the descriptor for `--info-fd`."""
-    line = [*CONFINING, "--hostname", "check", "--info-fd", str(info), "--proc", "/proc"]
+def arguments(host: Host, run: CheckRun, closure: str, info: int, blocked: int) -> list[str]:
+    """Return the arguments of bwrap, in the order of mounting.
+
+    `info` is the descriptor for `--info-fd`, and `blocked` the one on which the command waits for its start.
+    """
+    line = [*CONFINING, "--hostname", "check", "--info-fd", str(info), "--block-fd", str(blocked), "--proc", "/proc"]
     for target, link in host.links:
         line += ["--symlink", target, link]
     for path in host.read_only:
@@ -124,8 +151,10 @@ def arguments(host: Host, run: CheckRun, closure: str, info: int) -> list[str]:
     return [*line, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", run.working_directory]
 
 
-def _environment() -> dict[str, str]:
-    return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": HOME, "TMPDIR": "/tmp", "CI": "true"}  # noqa: S108 - inside
+def _environment(run: CheckRun) -> dict[str, str]:
+    proxied = {} if run.way_out is None else proxy_variables({"proxy": run.way_out.port})
+    own = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": HOME, "TMPDIR": "/tmp", "CI": "true"}  # noqa: S108 - inside
+    return {**own, **proxied}
 
 
 class _RunningCheck:

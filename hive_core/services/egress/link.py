@@ -21,6 +21,7 @@ from hive_core.protocol.network.packets import (
     TO_EGRESS,
     AgentPacket,
     EndConnectionsPacket,
+    EndedPacket,
     FromEgress,
     GonePacket,
     ListenerLostPacket,
@@ -45,6 +46,9 @@ class EgressLink:
         self._path = path
         self._named: set[str] = set()
         self._lost: deque[ListenerLostPacket] = deque(maxlen=_MAX_LOST)
+        self._ended: deque[str] = deque(maxlen=_MAX_LOST)
+        """Agents that are gone, of which the last is not told yet."""
+        self._has_ended = asyncio.Event()
         self.proxy = Proxy(self._lost.append)
         self.packets = 0
         """Packets of the daemon that were taken in since the start."""
@@ -71,6 +75,7 @@ class EgressLink:
         """Take in what the daemon sends until the connection ends."""
         log.info("connected to the daemon")
         self._named.clear()
+        self._ended.clear()
         self.is_connected = True
         reports = asyncio.create_task(self._report(connection))
         try:
@@ -112,6 +117,8 @@ class EgressLink:
             case GonePacket(name=name):
                 self._named.discard(name)
                 self.proxy.remove_agent(name)
+                self._ended.append(name)
+                self._has_ended.set()
             case SyncedPacket():
                 self.is_synced = True
                 for name in self.proxy.agents.keys() - self._named:
@@ -122,11 +129,21 @@ class EgressLink:
                 log.warning("a listener came without its descriptor", agent=name)
 
     async def _report(self, connection: PacketConnection) -> None:
-        """Tell what has happened since the last report, at most once in a second; the connection ends with this."""
+        """Tell what has happened since the last report; the connection ends with this.
+
+        That is once in a second, or when an agent is gone, about which somebody may wait for the last.
+        """
         with suppress(OSError), closing(connection):
             while True:
-                await asyncio.sleep(_REPORT_SECONDS)
-                packets: list[FromEgress] = [*self.proxy.refusals.take()]
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_REPORT_SECONDS):
+                        await self._has_ended.wait()
+                self._has_ended.clear()
+                packets: list[FromEgress] = []
+                while self._ended:
+                    name = self._ended.popleft()
+                    packets += [*self.proxy.refusals.take_all_of(name), EndedPacket(name=name)]
+                packets += self.proxy.refusals.take()
                 while self._lost:
                     packets.append(self._lost.popleft())
                 packets += [each for agent in self.proxy.agents.values() if (each := agent.take_traffic()) is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 from hive_core.protocol.network.packets import RefusedPacket
@@ -101,24 +102,27 @@ class RefusalCounter:
 
     def take(self) -> list[RefusedPacket]:
         """Return the oldest refusals as packets, at most some, and forget them."""
-        packets: list[RefusedPacket] = []
-        while self._counts and len(packets) < _PER_REPORT:
-            (agent, refusal), count = self._counts.popitem(last=False)
-            self._kinds[agent] -= 1
-            if not self._kinds[agent]:
-                del self._kinds[agent]
-            packets.append(
-                RefusedPacket(
-                    agent=agent,
-                    host=refusal.host,
-                    port=refusal.port,
-                    reason=refusal.reason,
-                    missing=refusal.missing,
-                    detail=refusal.detail,
-                    count=count,
-                )
-            )
-        return packets
+        return [self._take(key) for key in list(islice(self._counts, _PER_REPORT))]
+
+    def take_all_of(self, agent: str) -> list[RefusedPacket]:
+        """Return all refusals of one agent as packets, and forget them."""
+        return [self._take(key) for key in list(self._counts) if key[0] == agent]
+
+    def _take(self, key: tuple[str, EgressRefusal]) -> RefusedPacket:
+        agent, refusal = key
+        count = self._counts.pop(key)
+        self._kinds[agent] -= 1
+        if not self._kinds[agent]:
+            del self._kinds[agent]
+        return RefusedPacket(
+            agent=agent,
+            host=refusal.host,
+            port=refusal.port,
+            reason=refusal.reason,
+            missing=refusal.missing,
+            detail=refusal.detail,
+            count=count,
+        )
 
     def forget(self, agent: str) -> None:
         """Forget the totals of an agent that is gone."""

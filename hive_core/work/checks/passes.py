@@ -23,14 +23,16 @@ class CheckPasses:
         self._directory = directory
 
     @staticmethod
-    def key(tree: str, argv: Sequence[str], closure: str, repository: str) -> str:
-        """Return the name of a pass: of a command on the files of a tree, with the programs of a closure."""
-        return _digest(tree, list(argv), closure, repository)
+    def key(tree: str, argv: Sequence[str], closure: str, repository: str, hosts: Sequence[str] = ()) -> str:
+        """Return the name of a pass: of a command on the files of a tree, with the programs of a closure, which may
+        have reached hosts.
+        """
+        return _digest(tree, list(argv), closure, repository, *_reached(hosts))
 
     @staticmethod
-    def work_key(tree: str, argv: Sequence[str], work: str, repository: str) -> str:
+    def work_key(tree: str, argv: Sequence[str], work: str, repository: str, hosts: Sequence[str] = ()) -> str:
         """Return the name of a pass of a command on the files of one proposal, with the programs of any closure."""
-        return _digest(tree, list(argv), {"work": work}, repository)
+        return _digest(tree, list(argv), {"work": work}, repository, *_reached(hosts))
 
     def has(self, key: str) -> bool:
         """Return True if the check has passed before."""
@@ -46,6 +48,10 @@ class CheckPasses:
             for path in self._directory.iterdir():
                 if path.stat().st_mtime < oldest:
                     path.unlink()
+
+
+def _reached(hosts: Sequence[str]) -> list[object]:
+    return [{"hosts": sorted(hosts)}] if hosts else []
 
 
 def _digest(*parts: object) -> str:

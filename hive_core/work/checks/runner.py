@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -24,7 +24,7 @@ from hive_core.infra.storage.disk_space import disk_full_as_error
 from hive_core.layout import Layout
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
-from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun
+from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun, WayOut
 from hive_core.settings import Checks
 from hive_core.work.checks.passes import CheckPasses
 from hive_core.work.checks.tree_files import write_tree_files
@@ -55,7 +55,8 @@ class CheckOrder:
     """Checks to run on a `tree` of the bare `repository`, whose name is that of the directory that checks see.
 
     They run on `closure`, the active one of `agent`, who has made the work. `work` names the proposal, whose passes
-    count also when the agent has got another closure since. Checks of a `landing` have a turn of their own, as others
+    count also when the agent has got another closure since. They reach the `hosts` of the repository, through the
+    hive's proxy, and without any they have no network. Checks of a `landing` have a turn of their own, as others
     wait for it: those of the agent's other proposals do not come before them.
     """
 
@@ -65,12 +66,31 @@ class CheckOrder:
     agent: str
     checks: Sequence[CheckCommand]
     work: str
+    hosts: Sequence[str] = ()
     landing: bool = False
 
     @property
     def party(self) -> str:
         """The party whose turn it is."""
         return f"landing on {self.repository.name}" if self.landing else self.agent
+
+
+class OpenAccess(Protocol):
+    """The access of one check to the world outside."""
+
+    @property
+    def way_out(self) -> WayOut:
+        """The proxy on the check's loopback."""
+
+    async def close(self) -> None:
+        """End the access."""
+
+
+class HostAccess(Protocol):
+    """Interface to the proxy, as far as checks need it."""
+
+    async def open(self, label: str, hosts: Sequence[str], say: Callable[[str], None]) -> OpenAccess:
+        """Let a check reach hosts; `say` gets a line about each that is refused to it. Raises `cannot_check`."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +113,10 @@ class CheckRunner:
     Used on one event loop.
     """
 
-    def __init__(self, runtime: Runtime, layout: Layout, settings: Checks) -> None:
+    def __init__(self, runtime: Runtime, layout: Layout, settings: Checks, access: HostAccess | None = None) -> None:
+        """Without `access`, checks of repositories with rules for hosts have no network either."""
         self._runtime = runtime
+        self._access = access
         self._layout = layout
         self._settings = settings
         self._passes = CheckPasses(layout.check_passes)
@@ -112,8 +134,8 @@ class CheckRunner:
         loop = asyncio.get_running_loop()
         started = loop.time()
         for check in order.checks:
-            key = CheckPasses.key(order.tree, check.argv, order.closure, _name(order))
-            of_work = CheckPasses.work_key(order.tree, check.argv, order.work, _name(order))
+            key = CheckPasses.key(order.tree, check.argv, order.closure, _name(order), order.hosts)
+            of_work = CheckPasses.work_key(order.tree, check.argv, order.work, _name(order), order.hosts)
             if await CHECKS.run(self._passes.has, key):
                 say(f"check {check.name}: passed before, on the same files with the same programs")
                 await CHECKS.run(self._passes.add, of_work)
@@ -157,10 +179,21 @@ class CheckRunner:
                 if error.code not in _UNFIT:
                     raise
                 return f"the files of the proposal cannot be written for it: {error.message}"
-            # Marked, as it could be made to look like the lines of the hive.
-            return await self._runtime.run_check(run, lambda line: say(f"{_OUTPUT}{line}"))
+            return await self._run_with_access(order, run, say)
         finally:
             await shield_to_completion(self._remove(directory))
+
+    async def _run_with_access(self, order: CheckOrder, run: CheckRun, say: Callable[[str], None]) -> str:
+        def show(line: str) -> None:
+            say(f"{_OUTPUT}{line}")  # Marked, as it could be made to look like the lines of the hive.
+
+        if self._access is None or not order.hosts:
+            return await self._runtime.run_check(run, show)
+        access = await self._access.open(run.label, order.hosts, say)
+        try:
+            return await self._runtime.run_check(replace(run, way_out=access.way_out), show)
+        finally:
+            await shield_to_completion(access.close())
 
     async def _remove(self, directory: Path) -> None:
         if not await CHECKS.run(os.path.lexists, directory):

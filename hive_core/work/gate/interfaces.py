@@ -51,6 +51,10 @@ class ReviewedRepository(Protocol):
     def checks(self) -> Sequence[NamedCheck]:
         """The checks of work."""
 
+    @property
+    def check_hosts(self) -> Sequence[str]:
+        """The rules of the hosts that checks reach."""
+
 
 class Mirrors(Protocol):
     """The registry of repositories; see `Repositories`."""

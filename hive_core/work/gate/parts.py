@@ -16,7 +16,7 @@ from hive_core.messaging import Broker, Directory
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
 from hive_core.text import Quoted
-from hive_core.work.checks.runner import CheckOrder, CheckRunner
+from hive_core.work.checks.runner import CheckOrder, CheckRunner, HostAccess
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.gate.intake.import_work import WorkImporter, WorkLimits
 from hive_core.work.gate.interfaces import CheckResult, MergedWork, Publisher, ReviewedRepository
@@ -49,6 +49,7 @@ class WorkChecker:
             agent=agent,
             checks=record.checks,  # type: ignore[arg-type]
             work=f"{row.name} {row.commit}",
+            hosts=record.check_hosts,
             landing=row.state is State.APPROVED,
         )
         outcome = await self._runner.run(order, say)
@@ -92,8 +93,12 @@ def make_work_gate(
     runtime: Runtime,
     repositories: Repositories,
     publisher: Publisher | None = None,
+    access: HostAccess | None = None,
 ) -> WorkGate:
-    """Return the gate of work; without a `publisher`, landed work is published to its upstream."""
+    """Return the gate of work; without a `publisher`, landed work is published to its upstream.
+
+    `access` is the way of checks to the hosts that rules of their repository name.
+    """
     bwrap: str | None = runtime.bubblewrap
     scratch: Path = layout.scratch
     return WorkGate(
@@ -105,7 +110,7 @@ def make_work_gate(
         events=events,
         mirrors=repositories,
         importer=WorkImporter(bwrap, scratch, WorkLimits(settings.work_bytes, settings.work_files)),
-        checker=WorkChecker(layout, agents, CheckRunner(runtime, layout, settings.checks)),
+        checker=WorkChecker(layout, agents, CheckRunner(runtime, layout, settings.checks, access)),
         merger=WorkMerger(layout, Merger(bwrap, scratch)),
         publisher=publisher or WorkPublisher(repositories),
     )

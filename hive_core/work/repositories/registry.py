@@ -145,6 +145,7 @@ class Repositories:
                 "review": request.review,
                 "instructions": request.instructions,
                 "checks": request.checks,
+                "check_hosts": request.check_hosts,
                 "credential": kind,
                 "host_keys": request.host_keys,
             }
@@ -386,7 +387,7 @@ class Repositories:
         return UpstreamAccess(parse_source(record.source), record.credential, secret, record.host_keys, place.add)
 
 
-_SETTABLE = ("branch", "push", "merges", "review", "instructions", "checks", "host_keys")
+_SETTABLE = ("branch", "push", "merges", "review", "instructions", "checks", "check_hosts", "host_keys")
 
 
 def _no_upstream(why: str, hint: str = "register it by its URL") -> HiveError:

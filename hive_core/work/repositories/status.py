@@ -49,6 +49,7 @@ class RepositoryViews:
             review=record.review,
             instructions=record.instructions,
             checks=list(record.checks),
+            check_hosts=list(record.check_hosts),
             credential=record.credential,
             host_keys=[host_key_of(line) for line in record.host_keys],
             state=relation.state,

@@ -35,7 +35,8 @@ class RepositoryRecord:
     `source` is its URL, empty for one that the command line reads from `path` and sends. `branch` is empty until the
     first fetch if the operator has named none. `review` is who decides on proposals: `manager`, `operator`, `both` or
     `agent:<name>`. `credential` tells the kind of the secret in the credential store. `host_keys` are lines of
-    known_hosts(5) that the operator has accepted. `fetched_at` is in milliseconds since 1970.
+    known_hosts(5) that the operator has accepted. `check_hosts` are rules of the hosts that checks reach. `fetched_at`
+    is in milliseconds since 1970.
     """
 
     name: str
@@ -52,10 +53,15 @@ class RepositoryRecord:
     created_at: int
     fetched_at: int | None
     facts: FetchFacts = field(default_factory=FetchFacts)
+    check_hosts: tuple[str, ...] = ()
 
 
 _COLUMNS = """name, source, path, branch, push, merges, review, instructions, checks, credential, host_keys, created_at,
-    fetched_at, facts"""
+    fetched_at, facts, check_hosts"""
+
+
+_LISTS = frozenset({"host_keys", "check_hosts"})
+"""Columns with a list of texts."""
 
 
 def load(db: sqlite3.Connection, review: str) -> list[RepositoryRecord]:
@@ -95,15 +101,16 @@ def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(values)
     if "checks" in found:
         found["checks"] = json.dumps([check.model_dump() for check in found["checks"]])
-    if "host_keys" in found:
-        found["host_keys"] = json.dumps(list(found["host_keys"]))
+    for key in _LISTS & found.keys():
+        found[key] = json.dumps(list(found[key]))
     if "facts" in found:
         found["facts"] = json.dumps(asdict(found["facts"]))
     return found
 
 
 def _record(row: tuple[Any, ...], review: str) -> RepositoryRecord:
-    name, source, path, branch, push, merges, own, instructions, checks, credential, keys, created, fetched, facts = row
+    name, source, path, branch, push, merges, own, instructions, checks, credential, keys, *rest = row
+    created, fetched, facts, hosts = rest
     return RepositoryRecord(
         name,
         source,
@@ -119,6 +126,7 @@ def _record(row: tuple[Any, ...], review: str) -> RepositoryRecord:
         created,
         fetched,
         FetchFacts(**json.loads(facts)),
+        tuple(json.loads(hosts)),
     )
 
 
@@ -177,9 +185,7 @@ class RecordTable:
 
 def audited(values: Mapping[str, Any]) -> dict[str, object]:
     """Return what the audit table says of changed columns: no secret is among them."""
-    found = {key: value for key, value in values.items() if key not in ("checks", "host_keys", "source", "path")}
+    found = {key: value for key, value in values.items() if key not in ("checks", *_LISTS, "source", "path")}
     if "checks" in values:
         found["checks"] = [check.model_dump() for check in values["checks"]]
-    if "host_keys" in values:
-        found["host_keys"] = list(values["host_keys"])
-    return found
+    return found | {key: list(values[key]) for key in sorted(_LISTS & values.keys())}

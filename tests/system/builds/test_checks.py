@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.errors import HiveError
-from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun
+from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun, WayOut
 from hive_core.runtimes.checks.supervise import MIB
 from hive_core.runtimes.nixos.checks.check_sandbox import CheckUnits, forget_all_checks
 from tests.system.builds.build_hive import host, units
@@ -95,6 +95,37 @@ async def test_a_check_has_its_files_and_nothing_of_the_host(scene: Scene) -> No
     assert scene.lines[-3:-1] == ["1", "1"], shown
     assert "ConnectionRefused" in scene.lines[-1], shown
     assert (scene.directory / "files/test.sh").stat().st_mode & 0o777 == 0o755
+
+
+async def test_a_way_out_is_the_only_network(scene: Scene) -> None:
+    """A check with hosts finds the proxy's port on its loopback at once; beside it, nothing of any network is there."""
+    lent: list[socket.socket] = []
+    loop = asyncio.get_running_loop()
+
+    def give(listener: socket.socket) -> None:
+        lent.append(listener)
+        listener.setblocking(False)
+        loop.add_reader(listener, answer)
+
+    def answer() -> None:
+        connection, _ = lent[0].accept()
+        with connection:
+            connection.sendall(b"from outside\n")
+
+    script = """
+        python3 -c 'import socket; print(socket.create_connection(("127.0.0.1", 3128), 9).recv(99).decode(), end="")'
+        python3 -c 'import socket; socket.create_connection(("192.0.2.1", 80), 9)' 2>&1 | tail -1
+        echo $https_proxy; grep -c ':' /proc/net/dev
+    """
+    run = replace(scene.order("sh", "-c", script), way_out=WayOut(3128, give))
+    try:
+        assert await scene.units.run(run, scene.closure, scene.lines.append) == "", scene.lines
+    finally:
+        for listener in lent:
+            loop.remove_reader(listener)
+            listener.close()
+    assert scene.lines[0] == "from outside", scene.lines
+    assert "unreachable" in scene.lines[1] and scene.lines[2:] == ["http://127.0.0.1:3128", "1"], scene.lines
 
 
 async def test_failures_are_told(scene: Scene) -> None:

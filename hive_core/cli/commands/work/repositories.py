@@ -164,6 +164,7 @@ def _facts(repository: dict[str, Any], moment: datetime) -> list[tuple[str, str]
         ("Review", text("review")),
         ("Instructions", "reach the agents" if repository.get("instructions") else "are kept from the agents"),
         ("Checks", escaped_line("; ".join(checks)) or "none"),
+        ("Check hosts", escaped_line(", ".join(map(str, repository.get("check_hosts", []))))),
         ("Agents", ", ".join(map(str, repository.get("agents", []))) or "none"),
     ]
 

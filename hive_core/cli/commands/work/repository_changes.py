@@ -54,6 +54,14 @@ def _options(command: F) -> F:
                 show_default=True,
                 help="Seconds that each check may take.",
             ),
+            click.option(
+                "--check-host",
+                "check_hosts",
+                metavar="HOST",
+                multiple=True,
+                help="A host or set that checks reach through the proxy; can be given several times. Without any they "
+                "have no network.",
+            ),
             click.option("--token", metavar="-", help="Read a token for https from stdin, or ask for it."),
             click.option("--ssh-key", metavar="FILE", help="Private key for ssh, without a passphrase."),
             click.option("--login", is_flag=True, help="Sign in at GitHub: with gh, or in the browser."),
@@ -94,6 +102,8 @@ def _policy(options: dict[str, Any]) -> dict[str, Any]:
     found = {key: value for key, value in fields.items() if value is not None}
     if options["checks"]:
         found["checks"] = [_check(each, options["check_timeout"]) for each in options["checks"]]
+    if options["check_hosts"]:
+        found["check_hosts"] = list(options["check_hosts"])
     return found
 
 
@@ -145,6 +155,7 @@ def add(socket: str | None, /, name: str, source: str, as_json: bool, **options:
 @repository_argument
 @_options
 @click.option("--no-checks", is_flag=True, help="Remove all checks.")
+@click.option("--no-check-hosts", is_flag=True, help="Let checks reach no host any more.")
 @click.option("--forget-credential", is_flag=True, help="Delete the token or key.")
 @click.option("--scan-host-keys", is_flag=True, help="Ask the SSH server for its keys again, and accept them.")
 @json_option
@@ -154,17 +165,18 @@ def change(
     /,
     name: str,
     no_checks: bool,
+    no_check_hosts: bool,
     forget_credential: bool,
     scan_host_keys: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Change a repository; what is not given stays. Checks replace those that there were.
+    """Change a repository; what is not given stays. Checks replace those that there were, and so do hosts.
 
     \b
     Examples:
       hive-c0re repo set web --push pull-request --review operator
-      hive-c0re repo set web --check "test: npm test"
+      hive-c0re repo set web --check "test: npm test" --check-host npm
     """
     client = Client(socket)
     repository = client.get(repository_path(name))
@@ -172,6 +184,8 @@ def change(
     request = _policy(options) | read_secrets(client, source, options)
     if no_checks:
         request["checks"] = []
+    if no_check_hosts:
+        request["check_hosts"] = []
     if forget_credential:
         request["forget_credential"] = True
     if scan_host_keys or options["host_keys"]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hive_core.infra.concurrency.threads import CHECKS
 from hive_core.infra.processes import Command, Process, describe_exit, spawn
 from hive_core.runtimes.checks.order import CheckRun, CheckStopped
 from hive_core.runtimes.checks.supervise import MIB, supervise
+from hive_core.runtimes.checks.way_out import listening
 from hive_core.runtimes.nixos.build.unit.executor import forget, unit_properties
 from hive_core.runtimes.nixos.build.unit.unit_files import deleted_bytes
 from hive_core.runtimes.nixos.checks.check_unit import (
@@ -38,13 +40,24 @@ class CheckUnits:
 
     async def run(self, run: CheckRun, closure: Path, say: Callable[[str], None]) -> str:
         """Run a check; returns the reason of its failure, "" if it passed. Raises HiveError `cannot_check`."""
+        if run.way_out is None:
+            return await self._run(run, closure, say)
+        async with AsyncExitStack() as stack:
+            try:
+                listener, network = await stack.enter_async_context(listening(run.way_out.port))
+            except OSError as error:
+                raise _cannot_check(str(error)) from None
+            run.way_out.give(listener)
+            return await self._run(run, closure, say, network)
+
+    async def _run(self, run: CheckRun, closure: Path, say: Callable[[str], None], network: Path | None = None) -> str:
         systemd_run = shutil.which("systemd-run")
         if systemd_run is None:
             raise _cannot_check("systemd-run is not on the daemon's PATH")
         await forget(unit_name(run))
         try:
             await CHECKS.run(lay_out, run, closure)
-            line = command_line(systemd_run, run, closure, self._shown)
+            line = command_line(systemd_run, run, closure, self._shown, network)
             process = spawn(Command(line, environment(), Path("/")))
         except OSError as error:
             raise _cannot_check(error.strerror or str(error)) from None

@@ -1,8 +1,8 @@
 """The transient unit of one check. Pure but for `lay_out`.
 
 The unit has a root directory of its own, with the Nix store, links into the submitter's system, and what the check may
-write. It has a user that exists as long as the unit, no network, no capabilities, and no file or socket of the host.
-The settings are those of systemd.exec(5) and systemd.resource-control(5).
+write. It has a user that exists as long as the unit, no network but a loopback, no capabilities, and no file or socket
+of the host. The settings are those of systemd.exec(5) and systemd.resource-control(5).
 
 The files of the tree are shown read-only beside the directory in which the check works, and the unit's own user copies
 them there. So they belong to the check, whatever user id systemd gives it.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from hive_core.runtimes.agent_environment import proxy_variables
 from hive_core.runtimes.checks.order import CODE, HOME, CheckRun
 
 UNIT_PREFIX = "hive-check-"
@@ -56,7 +57,6 @@ _SETTINGS = (
     "MountAPIVFS=yes",
     # Otherwise anybody may write there.
     "TemporaryFileSystem=/run:ro,mode=0755,size=1M",
-    "PrivateNetwork=yes",
     "PrivateDevices=yes",
     "PrivateIPC=yes",
     "NoNewPrivileges=yes",
@@ -125,14 +125,18 @@ def lay_out(run: CheckRun, closure: Path) -> None:
             (root / "etc" / entry.name).symlink_to(entry)
 
 
-def command_line(systemd_run: str, run: CheckRun, closure: Path, shown: Sequence[Path]) -> list[str]:
+def command_line(
+    systemd_run: str, run: CheckRun, closure: Path, shown: Sequence[Path], network: Path | None = None
+) -> list[str]:
     """Return the command of `systemd-run` that runs the check and passes on its output and exit code.
 
-    `shown` are the directories of the host that the check sees read-only at the same path: the Nix store.
+    `shown` are the directories of the host that the check sees read-only at the same path: the Nix store. `network` is
+    the path of its network namespace; without it, it gets a new one with a loopback only.
     """
     directory, limits = run.directory, run.limits
     settings = [
         *_SETTINGS,
+        "PrivateNetwork=yes" if network is None else f"NetworkNamespacePath={network}",
         f"RootDirectory={directory / _ROOT}",
         *(f"BindReadOnlyPaths={path}" for path in shown),
         f"BindReadOnlyPaths={run.files}:/check/files",
@@ -149,6 +153,8 @@ def command_line(systemd_run: str, run: CheckRun, closure: Path, shown: Sequence
     ]
     programs = closure / "sw/bin"
     variables = {"PATH": str(programs), "LANG": "C.UTF-8", "HOME": HOME, "TMPDIR": "/tmp", "CI": "true"}  # noqa: S108
+    if run.way_out is not None:
+        variables |= proxy_variables({"proxy": run.way_out.port})
     command = [str(programs / "sh"), "-euc", _SCRIPT, run.repository, *run.argv]
     return [
         systemd_run,

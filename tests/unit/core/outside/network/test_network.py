@@ -110,7 +110,7 @@ async def test_rule_takes_the_place_of_another(hive: NetworkHive) -> None:
 async def test_rule_for_all(hive: NetworkHive) -> None:
     """It holds for every agent, also for one that comes later, and the proxy is told of each."""
     await hive.make("allow", "npm", agent=EVERYONE)
-    assert sorted(hive.changed) == ["ada", "bob", "hm1nd"]
+    assert sorted(hive.changed) == [EVERYONE, "ada", "bob", "hm1nd"]
     await hive.add("cleo")
     assert hive.allowed("cleo") == ["npm"]
     assert await code(hive.take_away("npm")) == "unknown_rule"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -15,7 +16,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.runtimes.checks import memory_use
 from hive_core.runtimes.checks.memory_use import FreeMemory
-from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun
+from hive_core.runtimes.checks.order import PLACES, CheckLimits, CheckRun, WayOut
 from hive_core.runtimes.checks.supervise import MIB
 from hive_core.runtimes.checks.unnamed_files import UnnamedFiles
 from hive_core.runtimes.local import check_sandbox
@@ -289,3 +290,53 @@ def running(checks: Checks) -> list[str]:
             if process.name.isdecimal() and str(checks.directory) in (process / "mountinfo").read_text():
                 found.append((process / "cmdline").read_text())
     return found
+
+
+async def test_the_proxy_listens_before_the_check_begins(checks: Checks) -> None:
+    """A check with a way out finds its port at once, knows it by variables, and whoever accepts there is outside."""
+    lent: list[socket.socket] = []
+    loop, served = asyncio.get_running_loop(), asyncio.Event()
+
+    def give(listener: socket.socket) -> None:
+        lent.append(listener)
+        listener.setblocking(False)
+        loop.add_reader(listener, answer)
+
+    def answer() -> None:
+        connection, _ = lent[0].accept()
+        with connection:
+            connection.sendall(b"from outside\n")
+        served.set()
+
+    code = (
+        "import os, socket, urllib.parse\n"
+        "place = urllib.parse.urlsplit(os.environ['https_proxy'])\n"
+        "with socket.create_connection((place.hostname, place.port), timeout=10) as made:\n"
+        "    print(made.recv(100).decode(), end='')"
+    )
+    run = replace(checks.order(PYTHON, "-c", code), way_out=WayOut(3128, give))
+    try:
+        assert await checks.runtime.run_check(run, checks.lines.append) == "", checks.lines
+        assert checks.lines == ["from outside"] and served.is_set()
+    finally:
+        for listener in lent:
+            loop.remove_reader(listener)
+            listener.close()
+
+
+async def test_a_check_with_a_way_out_has_nothing_else(checks: Checks) -> None:
+    """Beside the proxy's port there is no network: no address, no route, no process of the hive."""
+    lent: list[socket.socket] = []
+    code = (
+        "import os, socket\n"
+        "for place in (('192.0.2.1', 80), ('127.0.0.1', 22)):\n"
+        "    try: socket.create_connection(place, timeout=5)\n"
+        "    except OSError as error: print(os.strerror(error.errno))\n"
+        "print(sorted(name for _, name in socket.if_nameindex()))\n"
+        "print(len([name for name in os.listdir('/proc') if name.isdecimal()]))\n"
+    )
+    run = replace(checks.order(PYTHON, "-c", code), way_out=WayOut(3128, lent.append))
+    assert await checks.runtime.run_check(run, checks.lines.append) == "", checks.lines
+    for listener in lent:
+        listener.close()
+    assert checks.lines == ["Network is unreachable", "Connection refused", "['lo']", "2"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.layout import Layout
 from hive_core.runtimes.base import Runtime
-from hive_core.runtimes.checks.order import CheckRun
+from hive_core.runtimes.checks.order import CheckRun, WayOut
 from hive_core.runtimes.local.runtime import LocalRuntime
 from hive_core.settings import Checks
 from hive_core.work.checks.runner import CheckOrder, CheckRunner
@@ -119,6 +119,45 @@ async def test_a_pass_of_the_same_work_counts_with_any_programs(scene: Scene) ->
     assert len(scene.runtime.runs) == 1
     missing = await scene.runner.run(scene.order("lint", "new", closure=""), scene.lines.append)
     assert (missing.failed, missing.reason) == ("new", "it runs with the programs of ada, which is gone")
+
+
+@dataclass
+class FakeAccess:
+    """Tells what access was asked for; `open` says that a host was refused."""
+
+    opened: list[tuple[str, Sequence[str]]] = field(default_factory=list)
+    closed: int = 0
+    way_out: WayOut = field(default_factory=lambda: WayOut(3128, lambda _: None))
+
+    async def open(self, label: str, hosts: Sequence[str], say: Callable[[str], None]) -> FakeAccess:
+        self.opened.append((label, hosts))
+        say("refused: evil.example:443")
+        return self
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_check_reaches_the_hosts_of_its_repository(scene: Scene) -> None:
+    """Only a check with rules has a way out, which ends with it; refusals are lines of the hive in its log."""
+    access = FakeAccess()
+    runner = CheckRunner(cast(Runtime, scene.runtime), scene.layout, Checks(), access)
+    order = replace(scene.order("test"), hosts=["pypi"])
+    scene.runtime.fails["test"] = "exit code 1"
+    assert not (await runner.run(order, scene.lines.append)).passed
+    [run] = scene.runtime.runs
+    assert (run.way_out, access.opened, access.closed) == (access.way_out, [(run.label, ["pypi"])], 1)
+    assert "refused: evil.example:443" in scene.lines
+    await runner.run(scene.order("lint"), scene.lines.append)
+    assert (scene.runtime.runs[-1].way_out, len(access.opened)) == (None, 1)
+
+
+async def test_a_pass_with_other_hosts_does_not_count(scene: Scene) -> None:
+    """A check that has passed when it reached other hosts is run again."""
+    runner = CheckRunner(cast(Runtime, scene.runtime), scene.layout, Checks(), FakeAccess())
+    for hosts, runs in ((["pypi", "npm"], 1), (["npm", "pypi"], 1), (["pypi"], 2), ([], 3)):
+        assert (await runner.run(replace(scene.order("test"), hosts=hosts), scene.lines.append)).passed
+        assert len(scene.runtime.runs) == runs
 
 
 async def test_one_agent_leaves_a_place_for_the_checks_of_others(scene: Scene) -> None:

@@ -88,6 +88,7 @@ class FakeRecord:
     merges: bool = False
     review: str = "manager"
     checks: Sequence[FakeCheck] = ()
+    check_hosts: Sequence[str] = ()
 
 
 @dataclass

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RelayAddress:
+    """The port of the loopback on which the relay accepts the agent's calls, and the key that it asks for."""
+
+    port: int
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -14,7 +22,8 @@ class AgentEnvironment:
 
     `deployment` is the number of the deployment that the runtime has started, None if unknown. `parent_pid` is the
     daemon's pid if the harness is its child without a sandbox or container, else None. `variables` is the whole
-    environment, from which a backend selects the variables of its program.
+    environment, from which a backend selects the variables of its program. `relay` is where its model is called, None
+    if it does not go through the relay.
     """
 
     run: Path
@@ -25,6 +34,7 @@ class AgentEnvironment:
     deployment: int | None
     parent_pid: int | None
     variables: Mapping[str, str]
+    relay: RelayAddress | None = None
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> AgentEnvironment:

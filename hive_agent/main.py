@@ -121,7 +121,7 @@ async def _serve(role: Role, environment: AgentEnvironment) -> int:
     remove_git_locks(environment.config)
     feed = Feed()
     async with (
-        handing_over(environment),
+        handing_over(environment) as environment,
         serving_callers(environment),
         CoreClient(environment.core_socket, patience=math.inf) as client,
     ):

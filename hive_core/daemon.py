@@ -51,9 +51,8 @@ from hive_core.layout import Layout, make_directories
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.messaging.scheduler import limit_database, run_retention, tell_operator
 from hive_core.outside.check_access import CheckAccess
-from hive_core.outside.egress_gateway import PROXY, PROXY_PORT
-from hive_core.outside.models.opening import check_models, open_ledger
-from hive_core.outside.opening import open_network, run_network
+from hive_core.outside.models.opening import model_checks
+from hive_core.outside.opening import open_outside
 from hive_core.outside.spending import open_spending
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
@@ -158,10 +157,8 @@ class Daemon:
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
-        network, egress = await open_network(
-            settings, layout, database=database, broker=broker, agents=agents, events=events
-        )
-        ledger = open_ledger(settings, database, agents)
+        outside = await open_outside(settings, layout, database=database, broker=broker, agents=agents, events=events)
+        network, ledger = outside.network, outside.ledger
         credentials = CredentialStore(layout.credentials)
         repositories = await open_repositories(
             settings, layout, database, credentials, runtime.bubblewrap, agents.working_on
@@ -180,14 +177,14 @@ class Daemon:
             database=database,
             runtime=runtime,
             sockets=core,
-            lent=SocketGroup(views, access, egress),
-            gateways={PROXY: PROXY_PORT},
+            lent=SocketGroup(views, access, outside.gateways),
+            gateways=outside.gateways.ports,
             page_ports=ports,
             reports=reports,
             purging=purging,
             deferred=deferred,
             environment=passed_environment(settings.pass_environment),
-            grants=Grants(limit_policy, secrets, offers, partial(check_models, settings)),
+            grants=Grants(limit_policy, secrets, offers, *model_checks(settings)),
             find_repository=find_repository,
         )
         lifecycle = AgentLifecycle(
@@ -253,12 +250,13 @@ class Daemon:
             agents=agents,
             runtime=runtime,
             repositories=repositories,
-            access=CheckAccess(egress, network),
+            access=CheckAccess(outside.egress, network),
         )
         repositories.proposals = work_gate
         harness_views = HarnessViews(layout.view_socket)
         let_go_on = go_on_order(agents, deployments, harness_views)
         spending = open_spending(ledger, settings, agents, broker, reports, let_go_on)
+        outside.relay.on_notice = spending.notify
         stack.push_async_callback(spending.close)
         services = Services(
             layout=layout,
@@ -288,6 +286,7 @@ class Daemon:
             find_repository=find_repository,
             network=network,
             spending=spending,
+            providers=settings.relay.providers,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
@@ -325,7 +324,7 @@ class Daemon:
             self._part("vacuum of the network", run_retention(network.vacuum, settings.retention_days)),
             self._part("vacuum of the ledger", run_retention(ledger.delete_old, settings.retention_days)),
             self._part("what time brings", scheduler.run()),
-            self._part("network", run_network(network, egress, layout, runtime)),
+            self._part("the world outside", outside.run(runtime)),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),
             self._part("trash", lifecycle.empty_trash()),

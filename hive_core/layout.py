@@ -203,6 +203,11 @@ class Layout:
         return self.run_dir / "egress.sock"
 
     @property
+    def relay_socket(self) -> Path:
+        """The socket on which the relay is told of providers and agents, and asks for money."""
+        return self.run_dir / "relay.sock"
+
+    @property
     def views(self) -> Path:
         """The view sockets of all agents. No agent sees this directory."""
         return self.run_dir / "views"

@@ -22,7 +22,7 @@ from hive_core.layout import DEFAULT_STATE_DIR, Layout, default_run_dir
 from hive_core.protocol.config.host_access import BindName, DeviceName, OfferedBind
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.models.budgets import BudgetSettings
-from hive_core.protocol.models.providers import RelaySettings
+from hive_core.protocol.models.settings import RelaySettings
 from hive_core.protocol.network.services import ServiceAddressText, ServiceName
 from hive_core.protocol.network.settings import Egress
 from hive_core.protocol.work.settings import RepositorySettings
@@ -286,6 +286,8 @@ class Settings(BaseModel):
         """Refuse directories of the hive, and one within another that agents can write, who could replace it."""
         places = {"the state directory": self.layout.state_dir, "the run directory": self.layout.run_dir}
         places["the directory of containers"] = _CONTAINERS
+        if self.relay.credentials is not None:
+            places["the directory of the relay's keys"] = self.relay.credentials
         for name, offered in self.binds.items():
             others = {f"binds.{other}": each.path for other, each in self.binds.items() if each.writable}
             others.pop(f"binds.{name}", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from hive_agent.backends.transcript import EntrySink
@@ -34,6 +34,7 @@ FailureKind = Literal[
     "cancelled",  # the operator stopped the turn
     "interrupted",  # the harness ended during the turn, and not because the hive stopped it
     "internal",  # the backend raised an error
+    "provider",  # the relay, or the vendor with the hive's key, refuses the agent's calls
     "core",  # the daemon refused a call of the harness
 ]
 
@@ -180,4 +181,9 @@ _MODULES: Mapping[BackendName, str] = {
 def open_backend(context: BackendContext) -> Backend:
     """Open the backend that agent.toml names; only its module is loaded."""
     module: _Module = importlib.import_module(_MODULES[context.profile.config.backend])
+    if context.profile.config.provider is not None:
+        from hive_agent.client.model_access import use_relay  # noqa: PLC0415 - not every harness needs it
+
+        profile, environment = use_relay(context.profile, context.environment)
+        context = replace(context, profile=profile, environment=environment)
     return module.open_backend(context)

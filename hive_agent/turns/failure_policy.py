@@ -74,6 +74,7 @@ REACTIONS: Mapping[Kind, Reaction] = {
     "cancelled": Reaction("idle", 0.0, 0.0, held_after=0),
     "interrupted": Reaction("failed", *_BRIEF, suspect=True, held_after=3),
     "internal": Reaction("failed", *_BRIEF, suspect=True, restart=True, held_after=5),
+    "provider": Reaction("paused", 60.0, 3_600.0),
     "core": Reaction("failed", *_BRIEF, suspect=True),
     "needs_login": Reaction("needs_login", 60.0, 3_600.0, login=True),
 }

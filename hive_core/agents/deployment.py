@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import structlog
 from hive_core.agents import alerts, files
 from hive_core.agents import store as agent_store
 from hive_core.agents.grants import networks
-from hive_core.agents.grants.grants import Grants
+from hive_core.agents.grants.grants import Grants, without_vendor_keys
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.purge import Purging
 from hive_core.agents.registry import AgentRegistry, check_name
@@ -28,7 +28,6 @@ from hive_core.infra.processes import find_listener
 from hive_core.layout import AgentPaths, Layout
 from hive_core.protocol import AgentConfig, AgentStatus, Kind
 from hive_core.protocol.names import MANAGER
-from hive_core.protocol.network.services import service_gateways
 from hive_core.runtimes.base import AgentSpec, Runtime
 from hive_core.text import Quoted
 
@@ -95,13 +94,13 @@ class DeploymentManager:
         environment: Mapping[str, str],
         grants: Grants,
         find_repository: FindRepository = find_none,
-        gateways: Mapping[str, int] | None = None,
+        gateways: Callable[[str], Mapping[str, int]] = lambda _: {},
         listen_seconds: float = _LISTEN_SECONDS,
     ) -> None:
         """Every harness gets the variables of `environment` and what `grants` say.
 
-        `find_repository` finds the repositories that configurations name. `gateways` are the ports of the gateways on
-        the loopback of sealed agents, by purpose.
+        `find_repository` finds the repositories that configurations name. `gateways` returns the ports on
+        which the harness of an agent has to listen for the gateways, by purpose.
 
         `listen_seconds` is the time until the daemon tries again to listen for an agent for which it could not.
         """
@@ -111,7 +110,7 @@ class DeploymentManager:
         self._runtime = runtime
         self._sockets = sockets
         self._lent = lent
-        self._gateways = gateways or {}
+        self._gateways = gateways
         self._page_ports = page_ports
         self._reports = reports
         self._purging = purging
@@ -277,7 +276,7 @@ class DeploymentManager:
         await self._sockets.close(name)
 
     def hold_view(self, record: AgentRecord) -> None:
-        """Listen on the agent's view and access socket, and have the proxy serve it if it is sealed.
+        """Listen on the agent's view and access socket, and have the gateways serve it.
 
         The sockets are new ones where the agent has made them unusable.
         """
@@ -344,14 +343,18 @@ class DeploymentManager:
             await self._reports.page_lacks_port(name, port, holder)
 
     async def spec(self, record: AgentRecord) -> AgentSpec:
-        """The order to the runtime to run the agent as its record says. Raises the errors of `HostOffers`."""
+        """The order to the runtime to run the agent as its record says.
+
+        Raises the errors of `HostOffers`, and of `Grants.check_provider`.
+        """
+        self._grants.check_provider(record.config)
         name, layout, manager = record.name, self._layout, record.kind == "manager"
         return AgentSpec(
             name,
             record.kind,
             layout.agent(name),
             layout.agent_log(name),
-            self._environment,
+            self._environment if record.config.provider is None else without_vendor_keys(self._environment),
             # The manager reviews the proposals of all agents, and may propose for any of them.
             applied=layout.applied if manager else layout.applied_repository(name),
             closure=record.closure,
@@ -362,7 +365,7 @@ class DeploymentManager:
             binds=await LIFECYCLE.run(self._grants.offers.open_binds, record.config),
             devices=self._grants.offers.find_devices(record.config),
             sealed=record.sealed,
-            gateways={**self._gateways, **service_gateways(record.config.services)} if record.sealed else {},
+            gateways=self._gateways(name),
             services=self._grants.offers.find_services(record.config, sealed=record.sealed),
             nix_daemon=record.nix_daemon,
             web_port=0 if record.sealed else record.web_port,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from hive_core.infra.concurrency.closing import close_apart
+from hive_core.infra.concurrency.closing import NO_LINGER, close_apart
 
 _AT_ONCE = 16
 """Connections accepted before the event loop is asked again whether there are more."""
@@ -96,6 +96,8 @@ class ForeignListener:
                     continue
                 follow = self._rest if error.errno in _SHORTAGES else self._end
                 break
+            with suppress(OSError):  # It is inherited: with it, a close would wait.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             connection.setblocking(False)
             if not self._call(lambda connection=connection: self._deliver(connection)):  # type: ignore[misc]
                 connection.close()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from hive_core.infra.concurrency.closing import close_apart
 from hive_core.outside.gateway_link import GatewayLink
-from hive_core.outside.handed_sockets import HandedSockets
+from hive_core.outside.handed_sockets import ExpectedListener
+from hive_core.outside.handover_door import HandedListener
 from hive_core.protocol.names import EVERYONE
 from hive_core.protocol.network.packets import (
     FROM_EGRESS,
@@ -62,21 +61,18 @@ class Guest(Protocol):
 
 
 class EgressGateway:
-    """Sealed agents as the egress proxy knows them. It is one of the kinds of sockets that agents have."""
+    """Sealed agents as the egress proxy knows them."""
 
     def __init__(
         self,
         listener: socket.socket,
-        door_of: Callable[[str], Path],
         is_sealed: Callable[[str], bool],
         policies: Policies,
         services_of: Callable[[str], Sequence[str]] = lambda _: (),
     ) -> None:
-        """Accept the proxy on `listener`; takes it over.
-
-        `door_of` returns the path of an agent's door, and `services_of` the services of the host that an agent has; it
-        is called on other threads, too.
-        """
+        """Accept the proxy on `listener`; takes it over. `services_of` returns an agent's services of the host."""
+        self.on_listener_lost: Callable[[str], None] = lambda _: None
+        """Called with an agent of which a listener accepts nothing any more."""
         self.is_wanted = asyncio.Event()
         """Set when there is a sealed agent: without one nobody needs the proxy."""
         self._is_sealed = is_sealed
@@ -85,7 +81,6 @@ class EgressGateway:
         self._known: set[str] = set()
         self._guests: dict[str, Guest] = {}
         self._link = GatewayLink(listener, _packet(SyncedPacket()), self._hear, policies.proxy_ended)
-        self._sockets = HandedSockets(door_of, self._port_of, self._received)
 
     @property
     def is_connected(self) -> bool:
@@ -97,20 +92,18 @@ class EgressGateway:
         await self._link.connected.wait()
 
     def hold(self, name: str) -> None:
-        """Have the proxy serve an agent if its network is sealed, and not otherwise. Raises `cannot_listen`."""
+        """Have the proxy serve an agent if its network is sealed, and not otherwise."""
         if not self._is_sealed(name):
             self.release(name)
             return
         self._known.add(name)
         self.is_wanted.set()
         self.policy_changed(name)
-        self._sockets.open(name)
 
     def release(self, name: str) -> None:
         """Have the proxy end all that it does for an agent."""
         if name in self._known:
             self._known.discard(name)
-            self._sockets.release(name)
             self._link.forget(name, _packet(GonePacket(name=name)))
 
     def policy_changed(self, name: str) -> None:
@@ -138,7 +131,7 @@ class EgressGateway:
     def give_listener(self, name: str, listener: socket.socket) -> None:
         """Have the proxy accept on the listener of a guest; takes it over."""
         if name in self._guests:
-            self._received(name, PROXY, listener)
+            self.receive(name, HandedListener(PROXY, listener))
         else:
             listener.close()
 
@@ -155,22 +148,23 @@ class EgressGateway:
 
     async def run(self) -> None:
         """Serve the proxy until cancelled."""
-        try:
-            await self._link.run()
-        finally:
-            self._sockets.close()
+        await self._link.run()
 
-    def _port_of(self, name: str, purpose: str) -> int | None:
-        return PROXY_PORT if purpose == PROXY else service_gateways(self._services_of(name)).get(purpose)
+    def listeners(self, name: str) -> Mapping[str, ExpectedListener]:
+        """Return the listeners of an agent that is served, for the proxy and for services."""
+        if name not in self._known:
+            return {}
+        ports = {PROXY: PROXY_PORT, **service_gateways(self._services_of(name))}
+        return {purpose: ExpectedListener(port) for purpose, port in ports.items()}
+
+    def receive(self, name: str, handed: HandedListener) -> None:
+        """Have the proxy accept connections on a listener of an agent."""
+        packet = _packet(ListenerPacket(name=name, purpose=handed.purpose))
+        self._link.give(name, handed.purpose, packet, handed.listener)
 
     def _is_wanted(self, name: str, purpose: str, listener: socket.socket) -> bool:
-        return bool(listener.getsockname()[1] == self._port_of(name, purpose))
-
-    def _received(self, name: str, purpose: str, listener: socket.socket) -> None:
-        if self._is_wanted(name, purpose, listener):
-            self._link.give(name, purpose, _packet(ListenerPacket(name=name, purpose=purpose)), listener)
-        else:  # Another configuration is in force since it was checked.
-            close_apart(listener.detach())
+        expected = self.listeners(name).get(purpose)
+        return expected is not None and bool(listener.getsockname()[1] == expected.port)
 
     async def _hear(self, packet: bytes) -> None:
         heard = FROM_EGRESS.validate_json(packet)
@@ -179,7 +173,7 @@ class EgressGateway:
             guest.heard(heard)
             return
         if isinstance(heard, ListenerLostPacket):
-            self._sockets.hang_up(heard.name)
+            self.on_listener_lost(heard.name)
         await self._policies.heard(heard)
 
 

@@ -133,11 +133,15 @@ class GatewayLink:
         for number, packet in enumerate(packets):
             self._tell("", f"first {number}", packet)
 
-    async def answer(self, packet: bytes) -> None:
-        """Answer the gateway that is there. Raises ConnectionError if there is none."""
+    @property
+    def reply(self) -> Callable[[bytes], Awaitable[None]]:
+        """The function that answers the gateway whose packet is being handled, and no later one.
+
+        It raises ConnectionError if that gateway is gone.
+        """
         if self._connection is None:
             raise ConnectionResetError("the gateway is gone")
-        await self._connection.send(packet)
+        return self._connection.send
 
     async def run(self) -> None:
         """Serve one gateway after another, until it is cancelled."""

@@ -25,10 +25,10 @@ _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_LINE = 2_000
 
 
-async def keep_running(name: str, link: Path, bwrap: str | None) -> None:
+async def keep_running(name: str, link: Path, bwrap: str | None, credentials: Path | None = None) -> None:
     """Run `hive-c0re NAME` on the socket `link` of the daemon, and start it again when it ends, until cancelled."""
     pause = _FIRST_PAUSE_SECONDS
-    command = command_line(name, link, bwrap)
+    command = command_line(name, link, bwrap, credentials)
     loop = asyncio.get_running_loop()
     environment = {"PATH": os.defpath, "LANG": "C.UTF-8", **python_path()}
     while True:
@@ -54,9 +54,14 @@ async def keep_running(name: str, link: Path, bwrap: str | None) -> None:
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def command_line(name: str, link: Path, bwrap: str | None) -> Sequence[str]:
-    """Return the command line of a gateway; in a sandbox it sees the system's programs and its end of the link."""
+def command_line(name: str, link: Path, bwrap: str | None, credentials: Path | None = None) -> Sequence[str]:
+    """Return the command line of a gateway.
+
+    In a sandbox it sees the system's programs, its end of the link, and the directory with its credentials.
+    """
     program = [sys.executable, "-P", "-m", "hive_core", name, "--link", str(link), "--with-stdin"]
+    if credentials is not None:
+        program += ["--credentials", str(credentials)]
     if bwrap is None:
         return program
     host = inspect_host()
@@ -65,7 +70,10 @@ def command_line(name: str, link: Path, bwrap: str | None) -> Sequence[str]:
         line += ["--symlink", target, place]
     for path in (*host.read_only, *_NETWORK_FILES):
         line += ["--ro-bind-try", str(path), str(path)]
-    line += ["--ro-bind", str(link), str(link), "--remount-ro", "/", "--chdir", "/"]
+    line += ["--ro-bind", str(link), str(link)]
+    if credentials is not None:  # Without it the relay starts all the same, and says what is missing.
+        line += ["--ro-bind-try", str(credentials), str(credentials)]
+    line += ["--remount-ro", "/", "--chdir", "/"]
     return [*line, "--", *program]
 
 

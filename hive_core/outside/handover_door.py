@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 import structlog
 
@@ -39,6 +40,14 @@ class NotAcceptable(Exception):
     """Something that an agent must not hand over; the text says why."""
 
 
+class HandedListener(NamedTuple):
+    """A listener that was handed over and checked, with its purpose, and the key that callers there have to bring."""
+
+    purpose: str
+    listener: socket.socket
+    key: str = ""
+
+
 class HandoverDoor:
     """One agent's door, and the connections at it. Its methods are called on the event loop."""
 
@@ -46,14 +55,14 @@ class HandoverDoor:
         self,
         name: str,
         server: socket.socket,
-        check: Callable[[bytes, int], tuple[str, socket.socket]],
-        received: Callable[[str, str, socket.socket], None],
+        check: Callable[[bytes, int], HandedListener],
+        received: Callable[[str, HandedListener], None],
     ) -> None:
         """Take over `server`, a bound socket of SOCK_SEQPACKET.
 
-        `check` is called on the door's thread with a packet and its descriptor; it returns the purpose and the
-        listener that the descriptor is, or raises NotAcceptable and leaves the descriptor open. `received` is called on
-        the event loop with the agent's name and both; it takes the listener over.
+        `check` is called on the door's thread with a packet and its descriptor; it returns the listener that the
+        descriptor is, or raises NotAcceptable and leaves the descriptor open. `received` is called on the event loop
+        with the agent's name and the listener, which it takes over.
         """
         server.listen(_CONNECTIONS)
         self._name = name
@@ -142,10 +151,10 @@ class HandoverDoor:
             elif descriptor is None or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise NotAcceptable("a packet that is too long, or has not just one descriptor")
             else:
-                purpose, listener = self._check(packet, descriptor)
+                handed = self._check(packet, descriptor)
                 descriptor = None
-                if not self._call(lambda: self._deliver(purpose, listener)):
-                    listener.close()
+                if not self._call(lambda: self._deliver(handed)):
+                    handed.listener.close()
         except NotAcceptable as why:
             reason = str(why)
             self._call(lambda: self._tell(reason))
@@ -164,11 +173,11 @@ class HandoverDoor:
 
     # ----------------------------------------------------------------------------------------------------------
 
-    def _deliver(self, purpose: str, listener: socket.socket) -> None:
+    def _deliver(self, handed: HandedListener) -> None:
         if self._closed:
-            close_apart(listener.detach())
+            close_apart(handed.listener.detach())
         else:
-            self._received(self._name, purpose, listener)
+            self._received(self._name, handed)
 
     def _tell(self, why: str) -> None:
         """Log a refusal, at most once in a minute, so that an agent cannot fill the log."""

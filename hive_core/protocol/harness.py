@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from hive_core.protocol.base import Answer, HarnessState, Instance, Kind, Lifecycle, Request
 from hive_core.protocol.config.agent_config import AgentConfig
+from hive_core.protocol.models.providers import VendorApi
 
 
 class HelloRequest(Request):
@@ -49,7 +50,7 @@ class AgentReach(Answer):
 class Profile(Answer):
     """The agent of the harness and its approved configuration.
 
-    `repositories` are those of the configuration that are registered.
+    `repositories` are those of the configuration that are registered, and `provider_api` is the API of its provider.
 
     `crashed` is true if the harness before this one ended without the hive having stopped it, as far as this daemon
     knows. `control_key` is what the daemon names itself by on the view socket. `reach` is None from older daemons.
@@ -65,6 +66,7 @@ class Profile(Answer):
     repositories: list[AgentRepository] = Field(default_factory=list)
     control_key: str = ""
     reach: AgentReach | None = None
+    provider_api: VendorApi | None = None
 
     @field_validator("config", mode="before")
     @classmethod

@@ -16,11 +16,13 @@ from pathlib import Path
 from aiohttp import web
 
 from hive_core.infra.database.database import Database
-from hive_core.infra.packets import PacketConnection
+from hive_core.outside.gateway_link import listen_for_gateway
+from hive_core.outside.handover_door import HandedListener
 from hive_core.outside.models.ledger import Ledger
-from hive_core.outside.models.relay_link import RelayLink
+from hive_core.outside.models.relay_link import RELAY_GROUP, RelayLink
+from hive_core.protocol import AgentConfig
 from hive_core.protocol.models.budgets import SpendingLimits
-from hive_core.protocol.models.providers import ProviderAccess, ProviderSettings
+from hive_core.protocol.models.providers import ProviderSettings
 from tests.benchmarks.bench_directory import ROOT
 
 _STREAM_SECONDS = 1.0
@@ -77,26 +79,24 @@ async def relay_side(directory: Path, address: str) -> AsyncIterator[Side]:
     writing = asyncio.create_task(database.run())
     providers = {"vendor": ProviderSettings(api="anthropic", base_url=address, keys=["key"], calls_at_once=1_000)}
     limits = SpendingLimits(money_per_day=1_000_000, calls_total=1_000_000)
-    link = RelayLink(Ledger(database, providers, lambda _: limits, limits), providers, lambda _: None)
+    ledger = Ledger(database, providers, lambda _: limits, limits)
+    config = AgentConfig(backend="claude", provider="vendor")
+    server = listen_for_gateway(directory / "relay.sock", RELAY_GROUP)
+    link = RelayLink(server, ledger, providers, lambda _: config)
+    serving = asyncio.create_task(link.run())
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    await link.put_agent("ada", [ProviderAccess(provider="vendor")])
-    await link.put_listener("ada", listener)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        server.bind(str(directory / "relay.sock"))
-        server.listen()
-        server.setblocking(False)
-        arguments = ["-m", "hive_core", "relay", "--socket", str(directory / "relay.sock"), "--credentials", str(keys)]
-        process = await _pinned(*arguments, "--log-level", "error")
-        caller, _ = await asyncio.get_running_loop().sock_accept(server)
-    serving = asyncio.create_task(link.serve(PacketConnection(caller)))
+    link.hold("ada")
+    link.receive("ada", HandedListener("relay", listener))
+    arguments = ["-m", "hive_core", "relay", "--link", str(directory / "relay.sock"), "--credentials", str(keys)]
+    process = await _pinned(*arguments, "--log-level", "error")
     try:
         yield Side(f"http://127.0.0.1:{port}/vendor/v1/messages", process.pid)
     finally:
         process.terminate()
         await process.wait()
-        await link.close()
-        await serving
+        serving.cancel()
+        await asyncio.wait([serving])
         database.finish()
         await writing
         await database.close()

@@ -26,13 +26,19 @@ from hive_agent.infra.turn_environment import BACKEND_VARIABLES
 from hive_agent.prompts import system_prompt
 from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import McpServer
+from hive_core.protocol.models.providers import VendorApi
 
 _NEEDED = BACKEND_VARIABLES["opencode"]
-_BASE_URLS = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL"}
+_BASE_URLS: Mapping[str, tuple[str, str]] = {
+    "anthropic": ("ANTHROPIC_BASE_URL", "/v1"),
+    "openai": ("OPENAI_BASE_URL", "/v1"),
+    "google": ("GOOGLE_GEMINI_BASE_URL", "/v1beta"),
+}
+"""Variables with addresses by provider, and the version of the API that opencode needs in them."""
 _KEYS: Mapping[str, Sequence[str]] = {
     "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"),
     "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
-    "google": ("GEMINI_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
+    "google": ("GEMINI_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
     "openrouter": ("OPENROUTER_API_KEY",),
 }
 """Variables by provider, of which one must be set. What listens at another address may need no key."""
@@ -95,7 +101,7 @@ class Opencode:
 
     def prepare_call(self, choice: Choice, session: str | None) -> CliCall:
         program = self._program()
-        model = _model(choice.model)
+        model = _model(choice.model, self._context.profile.provider_api)
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         state_files.replace_lines(self.home / "identity.md", [self._identity.encode()])
         # opencode replaces `{env:NAME}` and `{file:PATH}` in the text before it parses it as JSON.
@@ -141,7 +147,7 @@ class Opencode:
         """
         if (self.home / "data/opencode/auth.json").exists():
             return True
-        provider = (_model(choice.model) or "").partition("/")[0]
+        provider = (_model(choice.model, self._context.profile.provider_api) or "").partition("/")[0]
         variables = self._environment()
         return not (keys := _KEYS.get(provider, ())) or any(variables.get(key) for key in keys)
 
@@ -218,18 +224,22 @@ def permissions(tools: Allowed, servers: Sequence[str] | Mapping[str, object]) -
     return rules
 
 
-def _model(named: str | None) -> str | None:
-    """opencode names models `provider/model`."""
-    return named if named is None or "/" in named else f"anthropic/{named}"
+def _model(named: str | None, api: VendorApi | None) -> str | None:
+    """Return the name of a model as opencode has it, `provider/model`.
+
+    With the API of the hive's provider, all models are that one's, and a slash may be a part of their own names.
+    """
+    if named is None or (api is None and "/" in named):
+        return named
+    return named if api is not None and named.startswith(f"{api}/") else f"{api or 'anthropic'}/{named}"
 
 
 def _providers(variables: Mapping[str, str], model: str | None) -> dict[str, Any]:
     providers: dict[str, Any] = {}
-    for provider, variable in _BASE_URLS.items():
+    for provider, (variable, version) in _BASE_URLS.items():
         url = variables.get(variable, "").rstrip("/")
         if url:
-            # opencode needs the API version in the address, which the variables may lack.
-            base = url if url.endswith("/v1") else f"{url}/v1"
+            base = url if url.endswith(version) else f"{url}{version}"
             providers[provider] = {"options": {"baseURL": base}}
     if model is not None:
         provider, _, name = model.partition("/")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from hive_agent.backends.base import Backend, Choice, Failed, Login, NeedsLogin, Ok, Turn, TurnOutcome
+from hive_agent.backends.base import Backend, Choice, Failed, Login, LoginFailed, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.backends.transcript import Entry, EntrySink, Notice, SessionStarted, TokenUsage
 from hive_agent.infra import log as harness_log
 from hive_agent.turns.attempts.runner import TurnStopper, run_guarded, run_turn
@@ -99,7 +99,7 @@ class Conversation:
         self._compacted = False
         self._state_file.save()
         self._changed()
-        return _clean(outcome)
+        return self._clean(outcome)
 
     async def compact(self, emit: EntrySink, keep_leases: KeepLeases, *, notes: bool) -> TurnOutcome:
         """Compact the conversation; with `notes` the agent first gets a turn in which it writes its notes."""
@@ -132,7 +132,7 @@ class Conversation:
             emit(Notice("error", f"the conversation was not compacted: {outcome.detail}"))
         self._state_file.save()
         self._changed()
-        return _clean(outcome)
+        return self._clean(outcome)
 
     async def check(self, emit: EntrySink, keep_leases: KeepLeases) -> TurnOutcome:
         """Run a turn that asks the model for nothing, which shows whether the conversation can go on."""
@@ -147,7 +147,7 @@ class Conversation:
                 max_steps=_OWN_TURN_STEPS,
             )
         self._state_file.save()
-        return _clean(outcome)
+        return self._clean(outcome)
 
     async def start_new_session(self, *, notes: bool = False) -> None:
         """Start a new conversation; with `notes` its first prompt contains the agent's notes."""
@@ -202,10 +202,15 @@ class Conversation:
 
         await self._apply_choice()
         await self._call_backend("check whether it can work", check)
-        return None if found is None else _clean_problem(found)
+        return None if found is None else self._clean_problem(found)
 
     async def log_in(self) -> Login:
         """Start a login. Raises LoginFailed."""
+        if (provider := self._profile.config.provider) is not None:
+            raise LoginFailed(
+                f"{self._profile.name} calls its model through the hive, with the key of the provider {provider}:"
+                " there is nothing to log in to."
+            )
         async with self._busy:
             return await self._backend.log_in()
 
@@ -268,11 +273,16 @@ class Conversation:
                 return False
         return True
 
+    def _clean(self, outcome: TurnOutcome) -> TurnOutcome:
+        return outcome if isinstance(outcome, Ok) else self._clean_problem(outcome)
 
-def _clean(outcome: TurnOutcome) -> TurnOutcome:
-    return outcome if isinstance(outcome, Ok) else _clean_problem(outcome)
+    def _clean_problem(self, outcome: Failed | NeedsLogin) -> Failed | NeedsLogin:
+        """Make the detail valid UTF-8: the output of a model may contain lone surrogates.
 
-
-def _clean_problem(outcome: Failed | NeedsLogin) -> Failed | NeedsLogin:
-    """Make the detail valid UTF-8: the output of a model may contain lone surrogates."""
-    return replace(outcome, detail=outcome.detail.encode(errors="replace").decode())
+        An agent whose model is called through the relay has nothing to log in to.
+        """
+        detail = outcome.detail.encode(errors="replace").decode()
+        provider = self._profile.config.provider
+        if isinstance(outcome, NeedsLogin) and provider is not None:
+            return Failed("provider", f"calls of {provider} are refused, whose key is the operator's: {detail}")
+        return replace(outcome, detail=detail)

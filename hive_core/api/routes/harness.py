@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hive_core.agents import AgentLifecycle, AgentRegistry
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.repositories import FindRepository
@@ -10,7 +12,17 @@ from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.infra.database.database import to_datetime
 from hive_core.messaging import Broker, Directory, Scheduler
 from hive_core.outside.network.network import Network
-from hive_core.protocol import AgentRepository, Done, HelloRequest, Profile, StateRequest, StatusRequest, WhoAmI
+from hive_core.protocol import (
+    AgentConfig,
+    AgentRepository,
+    Done,
+    HelloRequest,
+    Profile,
+    StateRequest,
+    StatusRequest,
+    WhoAmI,
+)
+from hive_core.protocol.models.providers import ProviderSettings, VendorApi
 
 
 def harness(
@@ -24,6 +36,7 @@ def harness(
     lease_seconds: float,
     find_repository: FindRepository,
     network: Network,
+    providers: Mapping[str, ProviderSettings],
 ) -> list[Endpoint]:
     """Return the endpoints hello, state, status and whoami."""
 
@@ -56,6 +69,7 @@ def harness(
             ],
             control_key=views.key(record.name),
             reach=network.reach(record.name),
+            provider_api=_api_of(record.config, providers),
         )
 
     async def state(call: ApiCall) -> Done:
@@ -84,3 +98,8 @@ def harness(
         Endpoint("POST", "/v1/harness/status", "Set the agent's status text", status, Done, body=StatusRequest),
         Endpoint("GET", "/v1/whoami", "The agent of this socket", whoami, WhoAmI),
     ]
+
+
+def _api_of(config: AgentConfig, providers: Mapping[str, ProviderSettings]) -> VendorApi | None:
+    provider = None if config.provider is None else providers.get(config.provider)
+    return None if provider is None else provider.api

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
@@ -30,6 +31,7 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.outside.network.network import Network
 from hive_core.outside.spending import ModelSpending
+from hive_core.protocol.models.providers import ProviderSettings
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.repositories.registry import Repositories
@@ -66,6 +68,7 @@ class Services:
     find_repository: FindRepository
     network: Network
     spending: ModelSpending
+    providers: Mapping[str, ProviderSettings]
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:
@@ -86,6 +89,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
             services.lease_seconds,
             services.find_repository,
             services.network,
+            services.providers,
         ),
         *question_routes.agent_questions(questions, services.reminders, gate),
         *pages.page_actions(services.page_access, broker, questions, services.database),

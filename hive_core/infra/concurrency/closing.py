@@ -8,7 +8,8 @@ import struct
 import threading
 from contextlib import suppress
 
-_NO_LINGER = struct.pack("ii", 0, 0)
+NO_LINGER = struct.pack("ii", 0, 0)
+"""The value of SO_LINGER (socket(7)) with which a close does not wait."""
 
 
 def close_apart(descriptor: int) -> None:
@@ -24,7 +25,7 @@ def _close(descriptor: int) -> None:
     with suppress(OSError):
         made = socket.socket(fileno=descriptor)
         try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         finally:
             made.detach()
     os.close(descriptor)

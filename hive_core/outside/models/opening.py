@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hive_core.agents import AgentRegistry
 from hive_core.infra.database.database import Database
 from hive_core.outside.models.access import check_budget, find_access
@@ -10,6 +12,8 @@ from hive_core.outside.models.ledger import Ledger
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.models.budgets import SpendingLimits
 from hive_core.settings import Settings
+
+CheckConfig = Callable[[AgentConfig], None]
 
 
 def open_ledger(settings: Settings, database: Database, agents: AgentRegistry) -> Ledger:
@@ -24,10 +28,18 @@ def open_ledger(settings: Settings, database: Database, agents: AgentRegistry) -
     return Ledger(database, settings.relay.providers, limits_of, budget.hive)
 
 
-def check_models(settings: Settings, config: AgentConfig) -> None:
-    """Raise HiveError if a configuration asks for models or a budget that it cannot have.
+def model_checks(settings: Settings) -> tuple[CheckConfig, CheckConfig]:
+    """Return the check of a configuration that is proposed, and that of one that is started.
 
-    The codes are those of `find_access`, and `above_ceiling`.
+    They raise HiveError: both if it cannot use the provider that it names, as `find_access` does, the first also
+    `above_ceiling`.
     """
-    find_access(config, settings.relay.providers)
-    check_budget(config.budget, settings.budget.ceilings)
+
+    def check_start(config: AgentConfig) -> None:
+        find_access(config, settings.relay.providers)
+
+    def check_proposed(config: AgentConfig) -> None:
+        check_start(config)
+        check_budget(config.budget, settings.budget.ceilings)
+
+    return check_proposed, check_start

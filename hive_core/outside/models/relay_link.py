@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from pydantic import BaseModel
 
 from hive_core.errors import HiveError
 from hive_core.infra.concurrency.tasks import BackgroundTasks
-from hive_core.infra.packets import PacketConnection, PacketRefused
+from hive_core.outside.gateway_link import GatewayLink
+from hive_core.outside.handed_sockets import ExpectedListener
+from hive_core.outside.handover_door import HandedListener
+from hive_core.outside.models.access import find_access
 from hive_core.outside.models.ledger import Ledger, LedgerNotice
+from hive_core.protocol import AgentConfig
 from hive_core.protocol.models.link import (
     RelayAgent,
     RelayAnswer,
@@ -21,6 +24,7 @@ from hive_core.protocol.models.link import (
     RelayGone,
     RelayHello,
     RelayListener,
+    RelayListenerLost,
     RelayPacket,
     RelayProvider,
     RelayReserve,
@@ -32,138 +36,128 @@ from hive_core.protocol.models.providers import ProviderAccess, ProviderSettings
 
 log = structlog.get_logger(__name__)
 
+RELAY_GROUP = "hyperhive-relay"
+"""The group of the relay's user, which may connect to the daemon's socket for it."""
+RELAY = "relay"
+RELAY_PORT = 3129
+"""The port of the relay on the loopback of every sealed agent."""
 _AGAIN_SECONDS = 1.0
 _MOST_REQUESTS = 10_000
 """Requests of the relay under way; it has a bound for each agent, and one that ignores it is not read any further."""
 
 
 class RelayLink:
-    """The facts that the relay is told, and one connection to it at a time: a new one takes the place of the last.
-
-    Methods that tell of changes may be called at any time; a relay that connects later is told everything.
-    """
+    """The facts that the relay is told, as the configurations of agents are now, and its requests to the ledger."""
 
     def __init__(
         self,
+        listener: socket.socket,
         ledger: Ledger,
         providers: Mapping[str, ProviderSettings],
-        notify: Callable[[LedgerNotice], None],
+        config_of: Callable[[str], AgentConfig | None],
         turn_of: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """`notify` tells the operator of a notice; `turn_of` names the turn that an agent is at."""
+        """Accept the relay on `listener`; takes it over.
+
+        `config_of` returns the active configuration of an agent; `turn_of` names the turn that an agent is at.
+        """
+        self.is_wanted = asyncio.Event()
+        """Set when there is an agent with a provider: without one nobody needs the relay."""
+        self.on_listener_lost: Callable[[str], None] = lambda _: None
+        """Called with an agent whose listener accepts nothing any more."""
+        self.on_notice: Callable[[LedgerNotice], None] = lambda _: None
+        """Called with what the operator has to be told."""
         self._ledger = ledger
         self._providers = providers
-        self._notify = notify
+        self._config_of = config_of
         self._turn_of = turn_of
-        self._agents: dict[str, RelayAgent] = {}
-        self._listeners: dict[str, tuple[socket.socket, str]] = {}
-        self._connection: PacketConnection | None = None
+        self._known: dict[str, ProviderAccess] = {}
         self._instance = ""
         self._tasks = BackgroundTasks()
         self._room = asyncio.Semaphore(_MOST_REQUESTS)
+        self._link = GatewayLink(listener, _packet(RelaySynced()), self._hear)
+        self._link.tell_first([_packet(_describe(name, provider)) for name, provider in providers.items()])
 
     @property
-    def is_up(self) -> bool:
-        """Return True while a relay is connected."""
-        return self._connection is not None
+    def is_connected(self) -> bool:
+        """True while the relay is there."""
+        return self._link.is_connected
 
-    async def put_agent(self, name: str, access: list[ProviderAccess]) -> None:
-        """Tell what an agent may use, in place of what was told before."""
-        self._agents[name] = RelayAgent(name=name, access=access)
-        await self._tell(self._agents[name])
+    def hold(self, name: str) -> None:
+        """Have the relay serve an agent if its configuration names a provider, and not otherwise."""
+        access = self._find_access(name)
+        if access is None:
+            self.release(name)
+            return
+        changed = self._known.get(name, access) != access
+        self._known[name] = access
+        self.is_wanted.set()
+        self._link.describe(name, _packet(RelayAgent(name=name, access=[access])))
+        if changed:
+            self._link.end_connections(name, _packet(RelayEndConnections(name=name)))
 
-    async def put_listener(self, name: str, listener: socket.socket, key: str = "") -> None:
-        """Hand over a listening socket of an agent, which this object keeps and closes."""
-        before = self._listeners.pop(name, None)
-        if before is not None:
-            before[0].close()
-        self._listeners[name] = (listener, key)
-        await self._tell(RelayListener(name=name, key=key), listener)
+    def release(self, name: str) -> None:
+        """Have the relay end all that it does for an agent."""
+        if self._known.pop(name, None) is not None:
+            self._link.forget(name, _packet(RelayGone(name=name)))
 
-    async def remove_agent(self, name: str) -> None:
-        """Tell that an agent is gone: its calls end."""
-        self._agents.pop(name, None)
-        before = self._listeners.pop(name, None)
-        if before is not None:
-            before[0].close()
-        await self._tell(RelayGone(name=name))
+    def stopped(self, name: str) -> None:
+        """Have the relay end an agent's calls, and serve it again only on a listener of its next harness."""
+        if name in self._known:
+            self.release(name)
+            self.hold(name)
+            self.on_listener_lost(name)  # The next one may have handed its listener over before this was told.
 
-    async def end_calls(self, name: str) -> None:
-        """End the calls of an agent that are under way."""
-        await self._tell(RelayEndConnections(name=name))
+    def listeners(self, name: str) -> Mapping[str, ExpectedListener]:
+        """Return the listener of an agent that is served."""
+        config = self._config_of(name) if name in self._known else None
+        if config is None:
+            return {}
+        is_sealed = config.network == "sealed"
+        return {RELAY: ExpectedListener(RELAY_PORT) if is_sealed else ExpectedListener(0, of_host=True)}
 
-    async def serve(self, connection: PacketConnection) -> None:
-        """Serve a relay that has connected, until it hangs up."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = connection
+    def receive(self, name: str, handed: HandedListener) -> None:
+        """Have the relay accept connections on a listener of an agent."""
+        self._link.give(name, RELAY, _packet(RelayListener(name=name, key=handed.key)), handed.listener)
+
+    async def run(self) -> None:
+        """Serve the relay until cancelled. What is not stored by then is given up: the relay tells it again."""
         try:
-            await self._greet(connection)
-            while True:
-                packet = await self._read(connection)
-                await self._room.acquire()
-                self._tasks.start(self._answer(connection, packet), name="answer the relay")
-        except ConnectionError:
-            log.info("the relay is away")
+            await self._link.run()
         finally:
-            connection.close()
-            if self._connection is connection:
-                self._connection = None
+            await self._tasks.close()
 
-    async def close(self) -> None:
-        """Close the connection and all listeners, and give up what is not stored yet: the relay tells it again."""
-        await self._tasks.close()
-        if self._connection is not None:
-            self._connection.close()
-        for listener, _ in self._listeners.values():
-            listener.close()
-        self._listeners.clear()
+    def _find_access(self, name: str) -> ProviderAccess | None:
+        config = self._config_of(name)
+        try:
+            return None if config is None else find_access(config, self._providers)
+        except HiveError as error:
+            log.warning("an agent has no provider any more", agent=name, code=error.code, error=error.message)
+            return None
 
-    async def _greet(self, connection: PacketConnection) -> None:
-        """Hear who the relay is, settle what an earlier one has left, and tell everything."""
-        hello = await self._read(connection)
-        if not isinstance(hello, RelayHello):
-            raise ConnectionAbortedError("the relay has not said who it is")
-        self._instance = hello.instance
-        lost = await self._ledger.open_relay(hello.instance)
-        if lost:
-            log.warning("calls of an earlier relay are counted as spent", calls=lost)
-        for name, provider in self._providers.items():
-            await self._send(
-                connection,
-                RelayProvider(
-                    name=name,
-                    api=provider.api,
-                    base_url=provider.address,
-                    keys=provider.keys,
-                    fields=provider.fields,
-                    max_output_tokens=provider.max_output_tokens,
-                    calls_at_once=provider.calls_at_once,
-                ),
-            )
-        for agent in list(self._agents.values()):
-            await self._send(connection, agent)
-        for name, (listener, key) in list(self._listeners.items()):
-            await self._send(connection, RelayListener(name=name, key=key), listener)
-        await self._send(connection, RelaySynced())
+    async def _hear(self, packet: bytes) -> None:
+        """Carry out what the relay asks for. Raises ValueError for a packet that is none."""
+        heard = read_relay_packet(packet)
+        match heard:
+            case RelayHello(instance=instance):
+                self._instance = instance
+                if lost := await self._ledger.open_relay(instance):
+                    log.warning("calls of an earlier relay are counted as spent", calls=lost)
+            case RelayListenerLost(name=name):
+                self.on_listener_lost(name)
+            case _:
+                if not self._instance:
+                    raise ValueError("the relay has not said who it is")
+                await self._room.acquire()
+                self._tasks.start(self._answer(heard, self._link.reply), name="answer the relay")
 
-    async def _read(self, connection: PacketConnection) -> RelayPacket:
-        while True:
-            try:
-                data, descriptor = await connection.receive()
-                if descriptor is not None:
-                    os.close(descriptor)
-                return read_relay_packet(data)
-            except (PacketRefused, ValueError) as error:
-                log.warning("a packet of the relay was refused", reason=type(error).__name__)
-
-    async def _answer(self, connection: PacketConnection, packet: RelayPacket) -> None:
+    async def _answer(self, packet: RelayPacket, reply: Callable[[bytes], Awaitable[None]]) -> None:
         try:
             answer, notices = await self._carry_out(packet)
             for notice in notices:
-                self._notify(notice)
+                self.on_notice(notice)
             if answer is not None:
-                await self._send(connection, answer)
+                await reply(_packet(answer))
         except ConnectionError:
             return  # The relay asks again, and settles again.
         finally:
@@ -199,16 +193,18 @@ class RelayLink:
                 log.warning("the end of a call is not stored yet", reason=error.code)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _tell(self, packet: BaseModel, listener: socket.socket | None = None) -> None:
-        """Send a packet to the relay, if one is connected; one that connects later is told everything."""
-        if self._connection is not None:
-            try:
-                await self._send(self._connection, packet, listener)
-            except ConnectionError:
-                return
 
-    async def _send(
-        self, connection: PacketConnection, packet: BaseModel, listener: socket.socket | None = None
-    ) -> None:
-        data = packet.model_dump_json().encode()
-        await connection.send(data, None if listener is None else listener.fileno())
+def _describe(name: str, provider: ProviderSettings) -> RelayProvider:
+    return RelayProvider(
+        name=name,
+        api=provider.api,
+        base_url=provider.address,
+        keys=provider.keys,
+        fields=provider.fields,
+        max_output_tokens=provider.max_output_tokens,
+        calls_at_once=provider.calls_at_once,
+    )
+
+
+def _packet(packet: BaseModel) -> bytes:
+    return packet.model_dump_json().encode()

@@ -130,8 +130,15 @@ class RelaySettle(Answer):
     duration: int | None = None
 
 
+class RelayListenerLost(Answer):
+    """The news that an agent's listener accepts nothing any more, for example because the agent has shut it down."""
+
+    kind: Literal["listener_lost"] = "listener_lost"
+    name: str
+
+
 DaemonPacket = RelayProvider | RelayAgent | RelayListener | RelayGone | RelaySynced | RelayEndConnections | RelayAnswer
-RelayPacket = RelayHello | RelayReserve | RelaySettle
+RelayPacket = RelayHello | RelayReserve | RelaySettle | RelayListenerLost
 
 
 @cache

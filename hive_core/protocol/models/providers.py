@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from hive_core.errors.faults import in_words
@@ -123,27 +122,6 @@ class ProviderSettings(Request):
         return self.base_url or DEFAULT_URLS[self.api]
 
 
-class RelaySettings(BaseModel):
-    """The settings `relay`: the providers that agents may use, and the directory with their keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    providers: Annotated[
-        dict[ProviderName, ProviderSettings],
-        Field(max_length=50, description="Providers of models, by the name that agent.toml uses (a table)."),
-    ] = {}
-    credentials: Annotated[
-        Path | None,
-        Field(description="Directory with the providers' keys, one file each, for the relay that the daemon starts."),
-    ] = None
-
-    @model_validator(mode="after")
-    def _has_a_place(self) -> Self:
-        if self.credentials is not None and not self.credentials.is_absolute():
-            raise PydanticCustomError("relative", "`credentials` must be a path that begins with /")
-        return self
-
-
 DEFAULT_URLS: dict[VendorApi, str] = {
     "anthropic": "https://api.anthropic.com",
     "openai": "https://api.openai.com/v1",
@@ -165,6 +143,14 @@ def is_allowed_model(model: str, patterns: list[str]) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
+VENDOR_KEYS = frozenset(
+    {
+        *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"),
+        *("OPENAI_API_KEY", "CODEX_API_KEY", "OPENROUTER_API_KEY", "OPENCODE_API_KEY"),
+        *("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
+    }
+)
+"""Variables with keys of vendors, which no agent with a provider gets."""
 BACKEND_APIS: Mapping[Backend, frozenset[VendorApi]] = {
     "scripted": frozenset({"anthropic", "openai", "google"}),  # It calls no model.
     "claude": frozenset({"anthropic"}),

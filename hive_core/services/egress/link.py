@@ -16,7 +16,7 @@ import structlog
 from pydantic import ValidationError
 
 from hive_core.infra.concurrency.closing import close_apart
-from hive_core.infra.packets import PacketConnection, PacketRefused, connect
+from hive_core.infra.packets import PacketConnection, PacketRefused
 from hive_core.protocol.network.packets import (
     TO_EGRESS,
     AgentPacket,
@@ -31,11 +31,11 @@ from hive_core.protocol.network.packets import (
 )
 from hive_core.protocol.network.policy import EgressPolicy
 from hive_core.services.egress.proxy import Proxy
+from hive_core.services.following import follow_daemon
 
 log = structlog.get_logger(__name__)
 
 _REPORT_SECONDS = 1.0
-_RETRY_SECONDS = 1.0
 _MAX_LOST = 1_000
 
 
@@ -58,22 +58,10 @@ class EgressLink:
 
     async def run(self) -> None:
         """Follow the daemon, and connect to it again and again, until this is cancelled."""
-        told = ""
-        while True:
-            try:
-                connection = connect(self._path)
-            except OSError as error:
-                if str(error) != told:
-                    told = str(error)
-                    log.info("daemon not reached, it is tried again", socket=str(self._path), error=told)
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            told = ""
-            await self._follow(connection)
+        await follow_daemon(self._path, self._follow)
 
     async def _follow(self, connection: PacketConnection) -> None:
-        """Take in what the daemon sends until the connection ends."""
-        log.info("connected to the daemon")
+        """Take in what the daemon sends until the connection ends, which raises ConnectionError."""
         self._named.clear()
         self._ended.clear()
         self.is_connected = True
@@ -82,12 +70,9 @@ class EgressLink:
             while True:
                 await self._take(connection)
                 self.packets += 1
-        except ConnectionError as error:
-            log.info("the daemon is away, what it told goes on to hold", error=str(error))
         finally:
             self.is_connected = False
             reports.cancel()
-            connection.close()
             await asyncio.wait([reports])
 
     async def _take(self, connection: PacketConnection) -> None:

@@ -16,10 +16,11 @@ from hive_core.services.egress.agent import EgressAgent
 from hive_core.services.egress.checks.addresses import AddressTable, Network
 from hive_core.services.egress.host_networks import HostNetworks
 from hive_core.services.egress.refusals import RefusalCounter
-from hive_core.services.egress.traffic.accept import AcceptWatcher, AgentListener, BadListener, check_listener
+from hive_core.services.egress.traffic.accept import AcceptWatcher, AgentListener
 from hive_core.services.egress.traffic.connection import Connection, Parts
 from hive_core.services.egress.traffic.dial import Dialer
 from hive_core.services.egress.traffic.service import ServiceConnection
+from hive_core.services.listeners import BadListener, check_listener
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from hive_core.infra.concurrency.closing import close_apart
 from hive_core.infra.foreign_listener import ForeignListener
 from hive_core.protocol.models.link import (
     DaemonPacket,
@@ -20,9 +20,11 @@ from hive_core.protocol.models.link import (
     RelayEndConnections,
     RelayGone,
     RelayListener,
+    RelayListenerLost,
     RelayProvider,
     RelaySynced,
 )
+from hive_core.services.listeners import BadListener, check_listener
 from hive_core.services.relay.agent_server import RelayAgentServer
 from hive_core.services.relay.call import CallContext
 from hive_core.services.relay.keys import KeyDirectory
@@ -78,7 +80,7 @@ class RelayGateway:
     async def receive(self, packet: DaemonPacket, descriptor: int | None) -> None:
         """Do what the daemon has sent."""
         if descriptor is not None and not isinstance(packet, RelayListener):
-            os.close(descriptor)
+            close_apart(descriptor)
         match packet:
             case RelayProvider():
                 self.policy.put_provider(packet)
@@ -119,9 +121,13 @@ class RelayGateway:
 
     async def _listen(self, packet: RelayListener, descriptor: int | None) -> None:
         """Serve an agent on a listening socket, in place of its last one."""
-        listener = _take(descriptor)
-        if listener is None or self._context is None:
-            log.warning("a listener that is none was sent", agent=packet.name)
+        if descriptor is None or self._context is None:
+            log.warning("a listener came without its descriptor", agent=packet.name)
+            return
+        try:
+            listener = check_listener(descriptor, speaks_first=True)
+        except BadListener as why:
+            self._tell_lost(packet.name, str(why))
             return
         agent = self._agents.get(packet.name)
         if agent is None:
@@ -134,7 +140,7 @@ class RelayGateway:
         last = self._listeners.get(packet.name)
         if last is not None:
             if last.is_same(listener):  # A daemon that was started again tells what the last one had told.
-                listener.close()
+                close_apart(listener.detach())
                 return
             last.close()
         self._listeners[packet.name] = ForeignListener(
@@ -150,8 +156,12 @@ class RelayGateway:
         task.add_done_callback(self._accepting.discard)
 
     def _lose(self, name: str) -> None:
-        log.warning("an agent has made its listener unusable", agent=name)
         self._listeners.pop(name, None)
+        self._tell_lost(name, "the agent has made it unusable")
+
+    def _tell_lost(self, name: str, why: str) -> None:
+        log.warning("listener lost", agent=name, why=why)
+        self.link.tell(RelayListenerLost(name=name))
 
     def _stop_agent(self, name: str) -> None:
         agent, runner = self._agents.pop(name, None), self._runners.pop(name, None)
@@ -171,27 +181,3 @@ async def _serve(server: web.Server, connection: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(server, connection)
     except OSError:  # The caller has hung up.
         connection.close()
-
-
-def _take(descriptor: int | None) -> socket.socket | None:
-    """Return the listening socket of a descriptor; None, and it is closed, if it is another thing."""
-    if descriptor is None:
-        return None
-    try:
-        listener = socket.socket(fileno=descriptor)
-    except OSError:
-        os.close(descriptor)
-        return None
-    try:
-        usable = (
-            listener.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-            and listener.type == socket.SOCK_STREAM
-            and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
-        )
-    except OSError:
-        usable = False
-    if not usable:
-        listener.close()
-        return None
-    listener.setblocking(False)
-    return listener

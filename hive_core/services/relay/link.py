@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from hive_core import __version__
-from hive_core.infra.packets import PacketConnection, PacketRefused, connect
+from hive_core.infra.concurrency.closing import close_apart
+from hive_core.infra.packets import PacketConnection, PacketRefused
 from hive_core.protocol.models.link import (
     DaemonPacket,
     RelayAnswer,
@@ -22,11 +24,11 @@ from hive_core.protocol.models.link import (
     RelaySettle,
     read_daemon_packet,
 )
+from hive_core.services.following import follow_daemon
 
 log = structlog.get_logger(__name__)
 
-_SHORTEST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
+_PAUSE_SECONDS = 0.05
 _ANSWER_SECONDS = 15.0
 """Longest that a call waits for its reservation, also while the daemon is restarted."""
 Receiver = Callable[[DaemonPacket, int | None], Awaitable[None]]
@@ -80,7 +82,7 @@ class DaemonLink:
                         return await self._ask(request)
                     except ConnectionError:
                         # The daemon answers the same request again without a second reserve.
-                        await asyncio.sleep(_SHORTEST_PAUSE)
+                        await asyncio.sleep(_PAUSE_SECONDS)
         except TimeoutError:
             raise LinkDown from None
 
@@ -99,9 +101,7 @@ class DaemonLink:
         number = next(self._numbers)
         self._unsettled[number] = end.model_copy(update={"id": number})
         self._settled.clear()
-        task = asyncio.get_running_loop().create_task(self._send_settlement(number))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        self._start(self._send_settlement(number))
 
     async def flush(self, seconds: float) -> None:
         """Wait until the daemon has confirmed all settlements, at most for so long."""
@@ -113,51 +113,45 @@ class DaemonLink:
         except TimeoutError:
             log.warning("settlements are not confirmed", calls=len(self._unsettled))
 
+    def tell(self, packet: RelayPacket) -> None:
+        """Tell the daemon something, if it is there."""
+        self._start(self._send_if_connected(packet))
+
     async def run(self) -> None:
         """Keep the link, until cancelled."""
-        pause = _SHORTEST_PAUSE
-        while True:
-            try:
-                connection = connect(self._path)
-            except OSError:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            try:
-                await self._serve(connection)
-                pause = _SHORTEST_PAUSE
-            except ConnectionError:
-                log.warning("the daemon is away")
-            finally:
-                self._disconnect()
-                connection.close()
-            await asyncio.sleep(pause)
+        await follow_daemon(self._path, self._serve)
 
     async def _serve(self, connection: PacketConnection) -> None:
         self._connection = connection
-        hello = RelayHello(instance=self.instance, version=__version__)
-        await connection.send(hello.model_dump_json().encode())
-        for end in list(self._unsettled.values()):
-            await self._send(end)
-        self._connected()
-        self._up.set()
-        log.info("the daemon is connected")
-        while True:
-            try:
-                data, descriptor = await connection.receive()
-                packet = read_daemon_packet(data)
-            except PacketRefused as error:
-                log.warning("a packet of the daemon was refused", reason=str(error))
-                continue
-            except ValueError:
-                log.warning("a packet of the daemon cannot be read")
-                if descriptor is not None:
-                    os.close(descriptor)
-                continue
-            if isinstance(packet, RelayAnswer):
-                self._take_answer(packet)
-            else:
-                await self._receive(packet, descriptor)
+        try:
+            hello = RelayHello(instance=self.instance, version=__version__)
+            await connection.send(hello.model_dump_json().encode())
+            for end in list(self._unsettled.values()):
+                await self._send(end)
+            self._connected()
+            self._up.set()
+            while True:
+                await self._take(connection)
+        finally:
+            self._disconnect()
+
+    async def _take(self, connection: PacketConnection) -> None:
+        try:
+            data, descriptor = await connection.receive()
+        except PacketRefused as why:
+            log.error("a packet of the daemon was refused", reason=str(why))
+            return
+        try:
+            packet = read_daemon_packet(data)
+        except ValueError:
+            log.error("a packet of the daemon cannot be read")
+            if descriptor is not None:
+                close_apart(descriptor)
+            return
+        if isinstance(packet, RelayAnswer):
+            self._take_answer(packet)
+        else:
+            await self._receive(packet, descriptor)
 
     def _take_answer(self, answer: RelayAnswer) -> None:
         waiting = self._waiting.get(answer.id)
@@ -165,6 +159,15 @@ class DaemonLink:
             waiting.set_result(answer)
         if self._unsettled.pop(answer.id, None) is not None and not self._unsettled:
             self._settled.set()
+
+    def _start(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send_if_connected(self, packet: RelayPacket) -> None:
+        with suppress(ConnectionError):
+            await self._send(packet)
 
     async def _send_settlement(self, number: int) -> None:
         try:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,12 +28,15 @@ _GRACE_SECONDS = 5.0
 """Time in which calls may end by themselves when the relay is stopped."""
 
 
-def run(socket_path: Path, status_path: Path | None, credentials: Path | None, log_level: str) -> int:
-    """Run the relay until SIGTERM or SIGINT. Returns the exit code."""
+def run(link: Path, status: Path | None, credentials: Path | None, log_level: str, *, with_stdin: bool = False) -> int:
+    """Run the relay until SIGTERM or SIGINT. Returns the exit code.
+
+    `with_stdin` ends it when its standard input ends, too, on which nothing is sent.
+    """
     protect_memory()
     configure(log_level)
     allow_many_files()
-    uvloop.run(_run(socket_path, status_path, credentials))
+    uvloop.run(_run(link, status, credentials, with_stdin))
     return 0
 
 
@@ -51,12 +55,14 @@ def find_credentials(environment: Mapping[str, str], given: Path | None) -> KeyD
     return KeyDirectory(Path(named), of_systemd=True) if named else None
 
 
-async def _run(socket_path: Path, status_path: Path | None, credentials: Path | None) -> None:
+async def _run(socket_path: Path, status_path: Path | None, credentials: Path | None, with_stdin: bool) -> None:
     notifier = Notifier()
     gateway = RelayGateway(socket_path, find_credentials(os.environ, credentials))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if with_stdin:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
     await gateway.open()
     status = None
     if status_path is not None:

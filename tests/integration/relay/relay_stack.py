@@ -16,10 +16,12 @@ from typing import Any
 
 import aiohttp
 
-from hive_core.infra.packets import PacketConnection
+from hive_core.outside.gateway_link import listen_for_gateway
+from hive_core.outside.handover_door import HandedListener
 from hive_core.outside.models.ledger import LedgerNotice
-from hive_core.outside.models.relay_link import RelayLink
-from hive_core.protocol.models.providers import ModelRates, ProviderAccess, ProviderSettings
+from hive_core.outside.models.relay_link import RELAY_GROUP, RelayLink
+from hive_core.protocol import AgentConfig
+from hive_core.protocol.models.providers import ModelRates, ProviderSettings
 from tests.unit.core.outside.models.ledger_hive import PROVIDERS, LedgerHive, ledger_hive
 from tests.unit.core.services.relay.fake_vendor import FakeVendor, Responder, fake_vendor, whole_message
 
@@ -43,7 +45,7 @@ class RelayStack:
         self.log = directory / "relay.log"
         self.ports: dict[str, int] = {}
         self.process: Process | None = None
-        self.connected = asyncio.Event()
+        self.configs: dict[str, AgentConfig] = {}
         self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         key = directory / "keys" / "vendor-key"
         key.parent.mkdir(mode=0o700)
@@ -53,33 +55,36 @@ class RelayStack:
             api="anthropic", base_url=vendor.url, keys=["vendor-key"], rates=ModelRates(input=1, output=2)
         )
         PROVIDERS["relay"] = self.provider
-        self.link = RelayLink(hive.ledger, {"relay": self.provider}, self.notices.append)
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._server.bind(str(directory / "relay.sock"))
-        self._server.listen(8)
-        self._server.setblocking(False)
-        self._accepting = asyncio.create_task(self._accept())
-        self._serving: set[asyncio.Task[None]] = set()
+        server = listen_for_gateway(directory / "relay.sock", RELAY_GROUP)
+        providers = {"relay": self.provider}
+        self.link = RelayLink(server, hive.ledger, providers, self.configs.get)
+        self.link.on_notice = self.notices.append
+        self._running = asyncio.create_task(self.link.run())
 
     async def add_agent(self, name: str) -> None:
         """Give an agent a listener and the provider."""
+        self.configs[name] = AgentConfig(backend="claude", provider="relay")
+        self.link.hold(name)
         listener = socket.create_server(("127.0.0.1", 0))
         self.ports[name] = listener.getsockname()[1]
-        await self.link.put_agent(name, [ProviderAccess(provider="relay")])
-        await self.link.put_listener(name, listener)
+        self.link.receive(name, HandedListener("relay", listener))
 
     async def start(self) -> Process:
         """Start a relay, and wait until it is connected."""
-        self.connected.clear()
+        async with asyncio.timeout(20):
+            while self.link.is_connected:  # The end of the last one is not seen yet.
+                await asyncio.sleep(0.005)
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "hive_core", "relay", "--socket", str(self.directory / "relay.sock")),
+                *(sys.executable, "-m", "hive_core", "relay", "--link", str(self.directory / "relay.sock")),
                 *("--status", str(self.directory / "status.sock"), "--credentials", str(self.directory / "keys")),
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)},
                 stderr=log,
                 stdout=log,
             )
-        await asyncio.wait_for(self.connected.wait(), 60)
+        async with asyncio.timeout(60):
+            while not self.link.is_connected:
+                await asyncio.sleep(0.005)
         return self.process
 
     async def end(self, number: signal.Signals) -> int:
@@ -104,18 +109,9 @@ class RelayStack:
         await self.session.close()
         if self.process is not None and self.process.returncode is None:
             await self.end(signal.SIGKILL)
-        self._accepting.cancel()
-        await self.link.close()
-        await asyncio.gather(self._accepting, *self._serving, return_exceptions=True)
-        self._server.close()
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
         del PROVIDERS["relay"]
-
-    async def _accept(self) -> None:
-        while True:
-            caller, _ = await asyncio.get_running_loop().sock_accept(self._server)
-            task = asyncio.create_task(self.link.serve(PacketConnection(caller)))
-            self._serving.add(task)
-            self.connected.set()
 
 
 @asynccontextmanager

@@ -47,7 +47,8 @@ from hive_core.protocol import (
 )
 from hive_core.protocol.config.host_access import OfferedBind
 from hive_core.protocol.models.budgets import BudgetSettings, SpendingLimits
-from hive_core.protocol.models.providers import ModelRates, ProviderSettings, RelaySettings
+from hive_core.protocol.models.providers import ModelRates, ProviderSettings
+from hive_core.protocol.models.settings import RelaySettings
 from hive_core.protocol.network.settings import Egress, EgressLimitSettings
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.settings import (

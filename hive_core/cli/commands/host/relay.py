@@ -10,11 +10,18 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--socket", "socket_path", type=_PATH, required=True, help="The daemon's socket for the relay.")
-@click.option("--status", "status_path", type=_PATH, help="Socket to make for /healthz and /metrics.")
+@click.option(
+    "--link",
+    type=_PATH,
+    default=Path("/run/hyperhive/relay.sock"),
+    show_default=True,
+    help="Socket of the daemon, which says what agents may use.",
+)
+@click.option("--status", type=_PATH, help="Socket to make, for /healthz and /metrics.")
 @click.option(
     "--credentials", type=_PATH, help="Directory with the vendors' keys; else $CREDENTIALS_DIRECTORY of systemd."
 )
+@click.option("--with-stdin", is_flag=True, help="Stop when standard input ends, too.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -22,7 +29,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Lowest level that is logged.",
 )
-def relay(socket_path: Path, status_path: Path | None, credentials: Path | None, log_level: str) -> int:
+def relay(link: Path, status: Path | None, credentials: Path | None, with_stdin: bool, log_level: str) -> int:
     """Run the relay in the foreground: the process with the vendors' keys.
 
     It passes agents' calls of models on, within what their configurations and budgets allow. The daemon decides; the
@@ -30,8 +37,15 @@ def relay(socket_path: Path, status_path: Path | None, credentials: Path | None,
 
     \b
     Examples:
-      hive-c0re relay --socket /run/hyperhive/relay.sock --credentials /etc/hyperhive/keys
+      hive-c0re relay --credentials /etc/hyperhive/keys
+      hive-c0re relay --link ~/hive/run/relay.sock --credentials ~/hive/keys
     """
     from hive_core.services.relay.main import run  # noqa: PLC0415 - no other command needs it
 
-    return run(socket_path, status_path, credentials, log_level)
+    return run(
+        link.absolute(),
+        status.absolute() if status else None,
+        credentials.absolute() if credentials else None,
+        log_level,
+        with_stdin=with_stdin,
+    )

@@ -12,7 +12,6 @@ import asyncio
 import errno
 import os
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from contextlib import suppress
 
 import structlog
 
-from hive_core.infra.concurrency.closing import close_apart
+from hive_core.infra.concurrency.closing import NO_LINGER, close_apart
 from hive_core.services.egress.agent import EgressAgent
 
 log = structlog.get_logger(__name__)
@@ -30,43 +29,8 @@ _AT_ONCE = 16
 _OVERFULL = 32
 """Connections beyond the agent's limit that get an answer; further ones wait until some have ended."""
 _PAUSE_SECONDS = 0.5
-_DEFER_SECONDS = 5
 _LONGEST_ACCEPT_SECONDS = 0.1
-_NO_LINGER = struct.pack("ii", 0, 0)
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-
-class BadListener(ValueError):
-    """The reason why a descriptor is not the listener of an agent; a clause."""
-
-
-def check_listener(descriptor: int, *, speaks_first: bool) -> socket.socket:
-    """Return the listener that a descriptor is, which it takes over. Raises BadListener, and closes it then.
-
-    It is a TCP socket that listens on a loopback address. If the agent `speaks_first`, its connections are accepted
-    when their first bytes are there.
-    """
-    try:
-        listener = socket.socket(fileno=descriptor)
-    except OSError:
-        close_apart(descriptor)
-        raise BadListener("it is not a socket") from None
-    try:
-        if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
-            raise BadListener("it is not a TCP socket")
-        if listener.proto != socket.IPPROTO_TCP:
-            raise BadListener("it is not a TCP socket")
-        if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise BadListener("it does not listen")
-        if listener.getsockname()[0] not in ("127.0.0.1", "::1"):
-            raise BadListener("it listens on another address than the loopback's")
-        listener.setblocking(False)
-        # The kernel hands a connection over when its request is there, which saves this process from waiting for it.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS if speaks_first else 0)
-    except (BadListener, OSError) as why:
-        close_apart(listener.detach())
-        raise why if isinstance(why, BadListener) else BadListener(str(why)) from None
-    return listener
 
 
 class AcceptBlocked(Exception):
@@ -159,7 +123,7 @@ class AgentListener:
             try:
                 connection = self._watcher.accept(self._listener)
                 # Options of the listener are inherited: with SO_LINGER, a close would wait.
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.setblocking(False)
             except (BlockingIOError, ConnectionAbortedError):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from hive_core.infra.packets import PacketConnection, connect
 from hive_core.outside.egress_gateway import PROXY_PORT, EgressGateway
+from hive_core.outside.gateways import AgentGateways
+from hive_core.outside.handover_door import HandedListener
 from hive_core.protocol.network.packets import FromEgress
 from hive_core.protocol.network.policy import EgressPolicy
 from hive_core.protocol.network.services import service_gateways
@@ -65,28 +67,28 @@ async def test_listeners_follow_the_services_of_an_agent() -> None:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.bind(str(path))
         server.listen()
-        gateway = EgressGateway(
-            server, lambda name: Path(directory) / name, lambda _: True, FakePolicies(), services.__getitem__
-        )
-        running = asyncio.create_task(gateway.run())
-        gateway.hold("ada")
+        egress = EgressGateway(server, lambda _: True, FakePolicies(), services.__getitem__)
+        gateways = AgentGateways(lambda name: Path(directory) / name, [egress])
+        running = asyncio.create_task(egress.run())
+        gateways.hold("ada")
         given = {"proxy": at_port(PROXY_PORT)}
         given |= {purpose: at_port(port) for purpose, port in service_gateways(services["ada"]).items()}
         for purpose, listener in given.items():
-            gateway._received("ada", purpose, listener)
+            gateways._receive("ada", HandedListener(purpose, listener))
         proxy = connect(path)
         assert await listeners(proxy) == ["proxy", "service:cache", "service:db"]
         proxy.close()
         services["ada"] = ["db", "web"]
-        gateway.hold("ada")
+        gateways.hold("ada")
         assert [purpose for purpose, listener in given.items() if listener.fileno() >= 0] == ["proxy"]
         late = {"service:db": at_port(3_201), "service:cache": at_port(3_200)}
         new = {"service:db": at_port(3_200), "service:web": at_port(3_201)}
         for purpose, listener in [*late.items(), *new.items()]:
-            gateway._received("ada", purpose, listener)
+            gateways._receive("ada", HandedListener(purpose, listener))
         proxy = connect(path)
         assert await listeners(proxy) == ["proxy", "service:db", "service:web"]
         assert all(listener.fileno() == -1 for listener in late.values())
         proxy.close()
+        gateways.close()
         running.cancel()
         await asyncio.wait([running])

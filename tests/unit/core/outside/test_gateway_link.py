@@ -32,6 +32,7 @@ class Daemon:
         """Take a packet of the gateway's; one of the tests is malformed."""
         if packet == b"malformed":
             raise ValueError("malformed")
+        self.reply = self.link.reply
         self.said.put_nowait(packet)
 
 
@@ -163,7 +164,7 @@ async def test_a_gateway_is_heard_and_answered(daemon: Daemon) -> None:
     for number in range(10):
         await gateway.send(b"%d" % number)
     assert [await asyncio.wait_for(daemon.said.get(), 20) for _ in range(10)] == [b"%d" % n for n in range(10)]
-    await daemon.link.answer(b"answer")
+    await daemon.reply(b"answer")
     assert await told(gateway, b"answer") == [b"answer"]
     await gateway.send(b"malformed")
     with pytest.raises(ConnectionError):
@@ -171,7 +172,9 @@ async def test_a_gateway_is_heard_and_answered(daemon: Daemon) -> None:
     gateway.close()
     assert not daemon.link.is_connected
     with pytest.raises(ConnectionError):
-        await daemon.link.answer(b"answer")
+        await daemon.reply(b"answer")
     gateway = connect(daemon.path)
     await told(gateway, b"synced")
+    with pytest.raises(ConnectionError):  # It was for the last one.
+        await daemon.reply(b"answer")
     gateway.close()

@@ -41,6 +41,14 @@ in
               when = "prompt_only";
             }
           ];
+          relay = {
+            providers.claude = {
+              api = "anthropic";
+              keys = [ "anthropic" ];
+            };
+            credentials.anthropic = "/run/secrets/anthropic";
+          };
+          budget.agents.money_per_day = 10;
           settings.health_timeout = 120;
         };
       }

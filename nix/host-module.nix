@@ -62,6 +62,7 @@ in
     ./host/settings.nix
     ./host/service.nix
     ./host/egress.nix
+    ./host/relay.nix
     ./host/mounts.nix
     ./host/manager.nix
     ./host/nix.nix
@@ -271,6 +272,52 @@ in
         postgres = "127.0.0.1:5432";
       };
       description = "Services of the host that agents may ask for by name in `agent.toml`: `HOST:PORT`.";
+    };
+
+    relay = {
+      providers = mkOption {
+        type = types.attrsOf (types.submodule { freeformType = toml.type; });
+        default = { };
+        example = {
+          claude = {
+            api = "anthropic";
+            keys = [ "anthropic" ];
+          };
+        };
+        description = "Providers of models that agents may use through the relay, by name, as in the settings file.";
+      };
+      credentials = mkOption {
+        type = types.attrsOf types.str;
+        default = { };
+        example = {
+          anthropic = "/run/secrets/anthropic";
+        };
+        description = "Files with the keys of providers, by the names in `keys`; systemd gives them to the relay alone.";
+      };
+    };
+
+    budget = {
+      agents = mkOption {
+        type = types.submodule { freeformType = toml.type; };
+        default = { };
+        example = {
+          money_per_day = 10;
+        };
+        description = "Limits of what agents spend on models whose `agent.toml` sets none.";
+      };
+      ceilings = mkOption {
+        type = types.submodule { freeformType = toml.type; };
+        default = { };
+        description = "Limits that no `agent.toml` may exceed.";
+      };
+      hive = mkOption {
+        type = types.submodule { freeformType = toml.type; };
+        default = { };
+        example = {
+          money_per_day = 50;
+        };
+        description = "Limits of what all agents spend together.";
+      };
     };
 
     settings = mkOption {

@@ -18,6 +18,8 @@ let
     run_dir = "/run/hyperhive";
     socket_group = cfg.group;
   };
+  keys = lib.concatMap (provider: provider.keys or [ ]) (lib.attrValues cfg.relay.providers);
+  missing = lib.unique (lib.filter (name: !(cfg.relay.credentials ? ${name})) keys);
   overridden = lib.attrNames (lib.filterAttrs (name: value: cfg.settings.${name} or value != value) own);
 in
 {
@@ -37,6 +39,13 @@ in
           services.hyperhive: with a system.stateVersion below 22.05 NixOS keeps containers in /etc/containers and
           /var/lib/containers, where the hive does not look. Move them to /etc/nixos-containers and
           /var/lib/nixos-containers and raise system.stateVersion, after reading the release notes between the two.
+        '';
+      }
+      {
+        assertion = missing == [ ];
+        message = ''
+          services.hyperhive.relay.providers: there is no file for the key ${lib.concatStringsSep ", " missing}. Name it in
+          services.hyperhive.relay.credentials.
         '';
       }
       {

@@ -71,6 +71,8 @@ in
         encrypted_hello = cfg.egress.encryptedHello;
       };
       services = lib.mapAttrs (_: lib.mkDefault) cfg.services;
+      relay.providers = lib.mapAttrs (_: lib.mkDefault) cfg.relay.providers;
+      budget = lib.mapAttrs (_: lib.mkDefault) { inherit (cfg.budget) agents ceilings hive; };
     };
   };
 }

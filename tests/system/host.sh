@@ -227,7 +227,9 @@ readonly LAY_OUT='
         printf "[Service]\nProtectHome=tmpfs\n"
         while read -r directory; do printf "BindReadOnlyPaths=%s\n" "$directory"; done <"$scratch/io/dependencies"
     } >"$scratch/here.conf"
-    put /etc/systemd/system/hive-egress.service.d/here.conf 0644 <"$scratch/here.conf"
+    for gateway in egress relay; do
+        put "/etc/systemd/system/hive-$gateway.service.d/here.conf" 0644 <"$scratch/here.conf"
+    done
     {
         cat "$scratch/here.conf"
         [ -e /sys/fs/cgroup/cgroup.controllers ] || echo ProtectControlGroups=false

@@ -27,6 +27,8 @@ OFFERED = Path("/run/offered")
 """Directories that agents may ask for; tests make them. In memory, because the host's root cannot be shown idmapped."""
 SERVICE_PORT = 3907
 """Port of the host's loopback at which tests serve what agents may ask for."""
+VENDOR_PORT = 3908
+"""The same for a stand-in for a vendor of models."""
 SETTINGS = f"""\
 runtime = "nixos"
 devices = ["fuse"]
@@ -45,6 +47,11 @@ writable = true
 
 [services]
 greeter = "127.0.0.1:{SERVICE_PORT}"
+
+[relay.providers.vendor]
+api = "anthropic"
+base_url = "http://127.0.0.1:{VENDOR_PORT}"
+keys = ["vendor-key"]
 """
 _HAS_CONTROLLERS = Path("/sys/fs/cgroup/memory").is_dir() or (
     Path("/sys/fs/cgroup/cgroup.controllers").exists()

@@ -13,9 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 HOST = ROOT / "tests/system/host/etc/systemd/system"
-UNITS = {"hive-c0re": ROOT / "nix/host/service.nix", "hive-egress": ROOT / "nix/host/egress.nix"}
+UNITS = {
+    "hive-c0re": ROOT / "nix/host/service.nix",
+    "hive-egress": ROOT / "nix/host/egress.nix",
+    "hive-relay": ROOT / "nix/host/relay.nix",
+}
 """The units of the tests' host, with the modules that have them on NixOS."""
-OF_THE_PLACE = {"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile"}
+OF_THE_PLACE = {"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile", "LoadCredential"}
 """Settings that name the programs and files of one host or the other."""
 
 

@@ -1,0 +1,71 @@
+# The unit of the relay, which alone has the keys of models' vendors. It goes on while the daemon restarts.
+{
+  config,
+  lib,
+  ...
+}:
+
+let
+  cfg = config.services.hyperhive;
+in
+{
+  config = lib.mkIf (cfg.enable && cfg.relay.providers != { }) {
+    users.groups.hyperhive-relay = { }; # may connect to the daemon's socket for the relay
+
+    systemd.services.hive-relay = {
+      description = "hyperhive: the relay between agents and the vendors of models";
+      documentation = [ "https://github.com/hyperhive/hyperhive" ];
+      wantedBy = [ "multi-user.target" ];
+      after = [ "network.target" ];
+
+      serviceConfig = {
+        Type = "notify";
+        ExecStart = "${lib.getExe' cfg.package "hive-c0re"} relay --status /run/hyperhive-relay/status.sock";
+        Restart = "always";
+        RestartSec = 1;
+
+        DynamicUser = true;
+        SupplementaryGroups = "hyperhive-relay";
+        RuntimeDirectory = "hyperhive-relay";
+        UMask = "0077";
+        LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") cfg.relay.credentials;
+        LimitNOFILE = 65536;
+        LimitCORE = 0; # a core dump would hold the keys
+        MemoryMax = "1G";
+
+        CapabilityBoundingSet = "";
+        NoNewPrivileges = true;
+        ProtectSystem = "strict";
+        ProtectHome = true;
+        PrivateTmp = true;
+        PrivateDevices = true;
+        PrivateUsers = true;
+        ProtectClock = true;
+        ProtectControlGroups = true;
+        ProtectHostname = true;
+        ProtectKernelLogs = true;
+        ProtectKernelModules = true;
+        ProtectKernelTunables = true;
+        ProtectProc = "invisible";
+        ProcSubset = "pid";
+        LockPersonality = true;
+        MemoryDenyWriteExecute = true;
+        RemoveIPC = true;
+        RestrictNamespaces = true;
+        RestrictRealtime = true;
+        RestrictSUIDSGID = true;
+        RestrictAddressFamilies = [
+          "AF_UNIX"
+          "AF_INET"
+          "AF_INET6"
+        ];
+        SystemCallArchitectures = "native";
+        SystemCallErrorNumber = "EPERM";
+        SystemCallFilter = [
+          "@system-service"
+          "~@privileged"
+        ];
+      };
+    };
+  };
+}

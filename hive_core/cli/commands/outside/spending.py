@@ -71,9 +71,10 @@ def usage(
     pager: bool,
     as_json: bool,
 ) -> None:
-    """Show what agents have spent on models, by the ledger.
+    """Show what agents have spent on models.
 
-    INPUT is what models have read without a cache, CACHED from one; OUTPUT is what they have written. COST is in US
+    These are sums of the ledger. INPUT is what models have read without a cache, CACHED from one; OUTPUT is what they
+    have written. COST is in US
     dollars, by a table of list prices. It is UNCERTAIN for calls whose cost is not by figures of the vendor's that can
     be believed; their flags, which --calls shows, say why:
 

@@ -18,7 +18,7 @@ from hive_agent.turns.turn_log import Publish, TurnLog
 from hive_core.protocol import Effort, HarnessState, Profile
 
 _LONGEST_PAGE = 200
-_ENDED_BY_THE_HIVE = frozenset({"budget", "stopped"})
+_ENDED_BY_THE_HIVE = frozenset({"budget", "stopped", "provider"})
 """Failures of which the daemon knows when they are over."""
 
 

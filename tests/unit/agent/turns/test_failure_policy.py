@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hive_agent.backends.api_errors import classify_error
 from hive_agent.backends.base import Failed, FailureKind, NeedsLogin, Ok, Turn, TurnOutcome
 from hive_agent.interfaces import ActionNotPossible
 from hive_agent.turns import loop
@@ -99,6 +101,34 @@ def test_retry_after_is_honoured(kind: Kind, in_a_row: int, retry_after: float |
         assert seconds == told
     else:
         assert seconds == max(told, pause(reaction, in_a_row, None))
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("Claude AI usage limit reached|1796049000", 9_000),
+        ("You've hit your weekly limit · resets Dec 2 at 7pm (UTC)", 2 * 86_400 + 7 * 3_600),
+        ("You've hit your usage limit. Upgrade to Pro or try again in 5 days 22 hours 11 minutes.", 511_860),
+        (
+            '{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","plan_type":"free",'
+            '"resets_at":1796642705,"resets_in_seconds":602705}}',
+            602_705,
+        ),
+        ("You have exhausted your capacity on this model. Your quota will reset after 161h39m41s.", 581_981),
+        (
+            "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+            43_200,
+        ),
+        ("429 Too many requests. Retry-After: 90", 90),
+    ],
+)
+@pytest.mark.parametrize("in_a_row", [1, 50])
+def test_a_limit_that_says_when_it_ends(line: str, seconds: float, in_a_row: int) -> None:
+    """The programs' lines about limits of use lead to a pause that ends exactly then, however often it was met."""
+    outcome = classify_error(line, now=datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp())
+    assert isinstance(outcome, Failed)
+    assert outcome.kind == "rate_limit"
+    assert pause(REACTIONS["rate_limit"], in_a_row, outcome.retry_after) == pytest.approx(seconds)
 
 
 # --- each row at work -------------------------------------------------------------------------------------------

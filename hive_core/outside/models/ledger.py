@@ -43,7 +43,8 @@ class LedgerNotice(NamedTuple):
 
     `warning` is a limit of which most is spent, `exhausted` one that has refused a call, `wrong_usage` are figures of
     the provider `whose` that cannot be right, `vendor_refuses` are calls that the vendor refuses again and again: the
-    agent's calls to `provider` are not passed on any more. A limit is that of `day`, and `bit` stands for it.
+    agent's calls to `provider` are not passed on any more. A limit is that of `day`, and `bit` stands for it; `added`
+    is the money that had been added to it, in nanodollars.
     """
 
     kind: Literal["warning", "exhausted", "wrong_usage", "vendor_refuses"]
@@ -54,6 +55,7 @@ class LedgerNotice(NamedTuple):
     limit: float = 0.0
     day: int = 0
     bit: int = 0
+    added: int = 0
     provider: str = ""
 
     @property
@@ -161,10 +163,13 @@ class Ledger:
         return tuple(found)
 
     def set_told(self, db: sqlite3.Connection, notice: LedgerNotice) -> None:
-        """Store, in a transaction with the message, that the operator is told of a limit."""
+        """Store in the transaction of the message that the operator is told of a limit, unless it was raised since."""
         if notice.period is not None:
             column: Literal["warned", "told"] = "warned" if notice.kind == "warning" else "told"
-            known = getattr(store.read_spent(db, _table_name(notice.whose), notice.day)[notice.period], column)
+            spending = store.read_spent(db, _table_name(notice.whose), notice.day)[notice.period]
+            if spending.added != notice.added:
+                return
+            known = getattr(spending, column)
             bits: dict[Period, int] = {notice.period: known | notice.bit}
             store.set_told(db, _table_name(notice.whose), notice.day, column, bits)
 
@@ -313,6 +318,7 @@ def _untold(
             shown_amount(limit.measure, limit.limit),
             day,
             limit.bit,
+            spent[limit.period].added,
         )
         for limit in limits
         if not getattr(spent[limit.period], column) & limit.bit

@@ -180,6 +180,18 @@ async def test_most_of_a_budget_warns_once(hive: LedgerHive) -> None:
     assert (state.limit, state.added) == (1.0136, 1.0015)
 
 
+async def test_money_that_comes_before_the_message(hive: LedgerHive) -> None:
+    """If money is added while the message about a limit is on its way, the next end of the limit is told again."""
+    hive.limits["ada"] = SpendingLimits(money_per_day=0.003)
+    await hive.spend()
+    (exhausted,) = (await hive.reserve(hive.request())).notices
+    await hive.ledger.add("ada", 0.003)
+    await hive.database.write(lambda db: hive.ledger.set_told(db, exhausted))
+    hive.ledger.end_telling(exhausted)
+    await hive.spend()
+    assert [notice.kind for notice in (await hive.reserve(hive.request())).notices] == ["exhausted"]
+
+
 async def test_added_money_is_for_today(hive: LedgerHive) -> None:
     """What was added to a day is gone with it; in all it stays."""
     hive.limits["ada"] = SpendingLimits(money_per_day=1, money_total=10)

@@ -25,7 +25,7 @@ REASONS = {
     "not_a_name": "it is not a name of a host in the internet",
     "port": "no rule allows the port",
     "refused_address": "its address is one that no agent reaches",
-    "not_tls": "the connection was not TLS",
+    "not_tls": "the connection was not of a protocol that its port may carry",
     "server_name": "the connection was for another host than it asked for",
     "encrypted_hello": "the connection hid the name of its host",
     "connections": "it has as many connections as it may have",

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from tests.helpers.network.world import DNS
 
+MAIL_PORT = 587
 _TYPES = {1: "A", 28: "AAAA"}
 
 
@@ -80,7 +81,8 @@ async def send_bytes(request: web.Request) -> web.StreamResponse:
 
 async def speak_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Greet, and repeat what comes."""
-    writer.write(b"SSH-2.0-test\r\n")
+    port = writer.get_extra_info("sockname")[1]
+    writer.write(b"220 mail.example.org\r\n" if port == MAIL_PORT else b"SSH-2.0-test\r\n")
     while data := await reader.read(65_536):
         writer.write(data)
         await writer.drain()
@@ -104,9 +106,9 @@ async def main(directory: Path) -> None:
     # Only P-256: a client that offers a share of another group is asked for a second ClientHello.
     context.set_ecdh_curve("prime256v1")
     for address in ("0.0.0.0", "::"):
-        for port, encryption in ((80, None), (443, context), (8443, context)):
+        for port, encryption in ((80, None), (8080, None), (443, context), (8443, context)):
             await web.TCPSite(runner, address, port, ssl_context=encryption, reuse_port=True).start()
-        for port in (22, 25):
+        for port in (22, 25, MAIL_PORT):
             await asyncio.start_server(speak_first, address, port)
     os.write(1, b"ready\n")
     await asyncio.Event().wait()

@@ -45,7 +45,7 @@ class Client:
 
 
 async def open_client(daemon: FakeDaemon, target: str = "ok.example.org:22") -> Client:
-    """Connect to a server that speaks first, and return the client when it has spoken."""
+    """Connect to a server that speaks first, and return the client when both have greeted each other."""
     process = await asyncio.create_subprocess_exec(
         *daemon.world.in_agent(),
         *(sys.executable, "-m", "tests.helpers.network.held_program", target),
@@ -56,6 +56,8 @@ async def open_client(daemon: FakeDaemon, target: str = "ok.example.org:22") -> 
     client = Client(process)
     assert await client.line() == "HTTP/1.1 200 Connection established"
     assert await client.line() == "SSH-2.0-test"
+    client.send("SSH-2.0-client")
+    assert await client.line() == "SSH-2.0-client"
     return client
 
 
@@ -329,6 +331,8 @@ async def test_nothing_is_left_over(own: FakeDaemon, tmp_path: Path) -> None:
         "GET http://ok.example.org:81/ HTTP/1.0\r\n\r\n",
         "GET http://ok.example.org/ HTTP/1.0\r\n",
         "CONNECT ok.example.org:22 HTTP/1.0\r\n\r\nhello",
+        "CONNECT ok.example.org:22 HTTP/1.0\r\n\r\nSSH-2.0-client\r\n",
+        "CONNECT ok.example.org:22 HTTP/1.0\r\n\r\n",
     ]
     place = tmp_path / "requests"
     place.write_text(json.dumps(requests * 2))

@@ -88,13 +88,18 @@ async def test_an_address_that_works_is_found(daemon: FakeDaemon, host: str) -> 
 
 
 async def test_other_ports_by_name(daemon: FakeDaemon) -> None:
-    """A port that a rule names is reached, and need not speak TLS or be spoken to first."""
-    await daemon.allow("ok.example.org:22", "ok.example.org:8443")
+    """A port that a rule names is reached with SSH, also of servers that speak first, with TLS, and with HTTP."""
+    await daemon.allow("ok.example.org:22", "ok.example.org:8443", "ok.example.org:8080")
     program = [sys.executable, "-m", "tests.helpers.network.connect_program", "ok.example.org:22"]
-    status, printed = await daemon.world.run(*program, "hello\n", cwd=Path.cwd())
-    assert (status, printed) == (0, "HTTP/1.1 200 Connection established\r\n\r\nSSH-2.0-test\r\nhello\nbye\n")
+    status, printed = await daemon.world.run(*program, "SSH-2.0-client\n", cwd=Path.cwd())
+    assert status == 0, printed
+    established = "HTTP/1.1 200 Connection established\r\n\r\n"
+    assert printed == f"{established}SSH-2.0-test\r\nSSH-2.0-client\nbye\n", printed
     status, printed = await daemon.world.run("curl", "-sS", "https://ok.example.org:8443/")
     assert status == 0, printed
+    for line in (["curl", "-sS"], ["curl", "-sS", "--proxytunnel"]):
+        status, printed = await daemon.world.run(*line, "http://ok.example.org:8080/page")
+        assert status == 0 and json.loads(printed)["path"] == "/page", printed
     status, printed = await daemon.world.run("curl", "-sS", "https://ok.example.org/")
     assert status != 0 and "403" in printed
 

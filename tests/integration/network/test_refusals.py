@@ -146,6 +146,43 @@ async def test_other_servers_and_protocols(daemon: FakeDaemon, line: list[str], 
     assert "other.example.org A" not in daemon.world.queries()
 
 
+@pytest.mark.parametrize(
+    ("target", "text", "reason"),
+    [
+        ("ok.example.org:22", "GET / HTTP/1.1\\r\\nHost: other.example.org\\r\\n\\r\\n", "not_tls"),
+        ("ok.example.org:22", "\\x16\\x03\\x01\\x00\\x05hello", "not_tls"),
+        ("ok.example.org:22", "\\r\\nSSH-2.0-client\\r\\n", "not_tls"),
+        ("ok.example.org:8443", "\\x00\\x00\\x00\\x08\\x04\\xd2\\x16/", "not_tls"),
+        ("ok.example.org:8443", "\\r\\nGET / HTTP/1.1\\r\\nHost: other.example.org\\r\\n\\r\\n", "not_tls"),
+        ("ok.example.org:8443", "\\x16\\x03\\x01\\x00\\x05hello", "not_tls"),
+        ("ok.example.org:8080", "GET / HTTP/1.1\\r\\nHost: other.example.org\\r\\n\\r\\n", "bad_request"),
+        ("ok.example.org:8080", "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n", "bad_request"),
+    ],
+)
+async def test_other_ports_carry_what_is_checked(daemon: FakeDaemon, target: str, text: str, reason: Reason) -> None:
+    """A port that a rule names carries SSH (22), or TLS, SSH and HTTP: others could name another host."""
+    await daemon.allow("ok.example.org:22", "ok.example.org:8443", "ok.example.org:8080")
+    printed = await raw(daemon, text, target)
+    assert '"path"' not in printed, printed
+    await daemon.wait_refusal(reason, "ok.example.org" if reason == "not_tls" else "")
+
+
+async def test_tls_on_other_ports_names_the_host(daemon: FakeDaemon) -> None:
+    """TLS to a port that a rule names is refused with an alert if it names another server."""
+    await daemon.allow("ok.example.org:8443")
+    line = ["--connect-to", "other.example.org:8443:ok.example.org:8443", "https://other.example.org:8443/"]
+    await curl(daemon, *line)
+    packet = await daemon.wait_refusal("server_name", "ok.example.org")
+    assert packet.port == 8443 and "other.example.org" in packet.detail
+
+
+async def test_a_server_that_speaks_first_speaks_ssh(daemon: FakeDaemon) -> None:
+    """Of a server that speaks first, and not SSH, the agent hears nothing, though a rule names the port."""
+    await daemon.allow("ok.example.org:587")
+    assert "220 mail" not in await raw(daemon, "", "ok.example.org:587")
+    assert "speaks first, and not SSH" in (await daemon.wait_refusal("not_tls", "ok.example.org")).detail
+
+
 async def test_hidden_server_names(daemon: FakeDaemon) -> None:
     """A client that can hide the name of the server is refused with an alert of TLS, unless the policy allows it."""
     hello = (

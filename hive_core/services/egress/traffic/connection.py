@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 from contextlib import suppress
@@ -19,6 +20,7 @@ from hive_core.services.egress.checks.client_hello import (
     skip_change_cipher_spec,
 )
 from hive_core.services.egress.checks.decision import EgressRefusal
+from hive_core.services.egress.checks.first_bytes import WrongProtocol, is_ssh_greeting, read_protocol
 from hive_core.services.egress.checks.heads import BadHead, Head, NotAName, find_end, read_head
 from hive_core.services.egress.refusals import PHRASES, Explanation, RefusalCounter, explain
 from hive_core.services.egress.traffic.base_connection import EgressConnection
@@ -93,12 +95,13 @@ class Connection(EgressConnection):
             return
         self._client.send(_ESTABLISHED)
         rest = data[end:]
+        target = (head.host, head.port)
         if head.port == _TLS_PORT:
-            await self._pass_tls(head.host, rest)
+            await self._pass_tls(target, rest)
         elif head.port == _HTTP_PORT:
-            await self._pass_http((head.host, head.port), rest)
+            await self._pass_http(target, rest)
         else:
-            await self._pass(rest)
+            await self._pass_other(target, rest)
 
     async def _read_request(self) -> tuple[bytes, int]:
         """Return what was read, and the length of the head in it; nothing if the agent has hung up."""
@@ -166,7 +169,7 @@ class Connection(EgressConnection):
         await self._linger()
 
     async def _pass_http(self, target: tuple[str, int], data: bytes) -> None:
-        """Pass one request on that was sent in a tunnel to port 80, as it would be without a tunnel."""
+        """Pass one request on that was sent in a tunnel, as it would be without a tunnel."""
         buffer = bytearray(data)
         try:
             while True:
@@ -188,15 +191,68 @@ class Connection(EgressConnection):
             self._parts.refusals.add(self._agent.name, refused.refusal)
             await self._answer(explain(refused.refusal, refused.status))
 
-    async def _pass_tls(self, host: str, data: bytes) -> None:
+    async def _pass_other(self, target: tuple[str, int], data: bytes) -> None:
+        """Pass TLS, SSH or HTTP on, whichever the agent begins; anything else is refused."""
+        try:
+            if not data and await self._server_speaks_first():
+                await self._pass_greeting(target)
+            while (protocol := read_protocol(data, target[1])) is None:
+                piece = await self._receive()
+                if not piece:
+                    return
+                data += piece
+        except WrongProtocol as why:
+            refusal = EgressRefusal("not_tls", *target, detail=str(why))
+            self._parts.refusals.add(self._agent.name, refusal)
+            await self._answer(explain(refusal))
+            return
+        if protocol == "tls":
+            await self._pass_tls(target, data)
+        elif protocol == "http":
+            await self._pass_http(target, data)
+        else:
+            await self._pass(data)
+
+    async def _server_speaks_first(self) -> bool:
+        """Wait until one of the two ends has sent something; return True if that is the server alone."""
+        assert self._server is not None
+        first: asyncio.Future[bool] = self._loop.create_future()
+
+        def settle(is_server: bool) -> None:
+            if not first.done():
+                first.set_result(is_server)
+
+        self._loop.add_reader(self._client, settle, False)
+        self._loop.add_reader(self._server, settle, True)
+        try:
+            return await first
+        finally:
+            for end in (self._client, self._server):
+                self._loop.remove_reader(end)
+
+    async def _pass_greeting(self, target: tuple[str, int]) -> None:
+        """Pass the first bytes of a server of SSH on, for which some clients wait. Raises WrongProtocol."""
+        assert self._server is not None
+        greeting = b""
+        while (is_ssh := is_ssh_greeting(greeting)) is None:
+            piece = await self._loop.sock_recv(self._server, _PIECE)
+            self._agent.count_received(len(piece))
+            if not piece:
+                raise ConnectionResetError("the server has hung up")
+            greeting += piece
+        if not is_ssh:
+            raise WrongProtocol(f"the server on port {target[1]} speaks first, and not SSH")
+        await self._loop.sock_sendall(self._client, greeting)
+
+    async def _pass_tls(self, target: tuple[str, int], data: bytes) -> None:
         """Check that TLS begins, for this host, and pass it on; what breaks that ends with an alert."""
         try:
-            data = await self._pass_hello(host, data)
+            data = await self._pass_hello(target, data)
             first = await self._receive_server_hello()
             if len(first) >= MIN_SERVER_HELLO and is_retry_request(first):
                 # The second ClientHello could name another server.
                 await self._loop.sock_sendall(self._client, first)
-                data = await self._pass_hello(host, data, is_second=True)
+                data = await self._pass_hello(target, data, is_second=True)
                 first = b""
         except _Refused as refused:
             self._parts.refusals.add(self._agent.name, refused.refusal)
@@ -207,7 +263,7 @@ class Connection(EgressConnection):
             await self._loop.sock_sendall(self._client, first)
         await self._pass(data)
 
-    async def _pass_hello(self, host: str, data: bytes, *, is_second: bool = False) -> bytes:
+    async def _pass_hello(self, target: tuple[str, int], data: bytes, *, is_second: bool = False) -> bytes:
         """Read a ClientHello, check it and send it to the server. Return what was read after it. Raises _Refused."""
         assert self._server is not None
         buffer = bytearray(data)
@@ -216,26 +272,27 @@ class Connection(EgressConnection):
             try:
                 hello = read_client_hello(buffer[skipped:])
             except NotTLS as why:
-                raise _Refused(EgressRefusal("not_tls", host, _TLS_PORT, detail=str(why))) from None
+                raise _Refused(EgressRefusal("not_tls", *target, detail=str(why))) from None
             if hello is not None:
                 break
             piece = await self._receive()
             if not piece:
                 raise ConnectionResetError("the agent has hung up")
             buffer += piece
-        self._check_hello(host, hello)
+        self._check_hello(target, hello)
         end = skipped + hello.size
         await self._loop.sock_sendall(self._server, buffer[:end])
         return bytes(buffer[end:])
 
-    def _check_hello(self, host: str, hello: ClientHello) -> None:
+    def _check_hello(self, target: tuple[str, int], hello: ClientHello) -> None:
+        host, _ = target
         if hello.server_name != host:
             asked = f"TLS names the server {shown(hello.server_name)}" if hello.server_name else "TLS names no server"
             detail = f"{asked}, and the proxy was asked for {host}"
-            raise _Refused(EgressRefusal("server_name", host, _TLS_PORT, detail=detail))
+            raise _Refused(EgressRefusal("server_name", *target, detail=detail))
         if hello.encrypted and not self._agent.decider.is_encrypted_hello_allowed:
             detail = "the client sends encrypted_client_hello, which can hide the name of the server"
-            raise _Refused(EgressRefusal("encrypted_hello", host, _TLS_PORT, detail=detail))
+            raise _Refused(EgressRefusal("encrypted_hello", *target, detail=detail))
 
     async def _receive_server_hello(self) -> bytes:
         """Return the first bytes of the server, enough to tell whether it asks for a second ClientHello."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import vendor
 import view
 from failure import DemoFailed
 
@@ -114,13 +116,22 @@ class Daemon:
 def running(passed: Sequence[str], keep: bool) -> Iterator[Daemon]:
     """A daemon whose agents get the variables `passed`; at the end nothing of it is left, but what is to be kept."""
     directory = Path(tempfile.mkdtemp(prefix="hive-demo-"))
-    try:
-        daemon = _start(_layout(directory), passed)
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    try:
+    with ExitStack() as stack:
+        try:
+            relay = stack.enter_context(vendor.serving(directory))
+            daemon = _start(_layout(directory), passed, relay)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        stack.enter_context(_stopping(daemon, directory, keep))
         yield daemon
+
+
+@contextmanager
+def _stopping(daemon: Daemon, directory: Path, keep: bool) -> Iterator[None]:
+    """Stop the daemon at the end, and remove its directory unless it is to be kept."""
+    try:
+        yield
     finally:
         with suppress(OSError):  # The terminal may be gone.
             view.heading("Stopping the agents and the daemon.")
@@ -142,12 +153,13 @@ def _layout(directory: Path) -> Layout:
     return layout
 
 
-def _start(layout: Layout, passed: Sequence[str]) -> Daemon:
+def _start(layout: Layout, passed: Sequence[str], relay: Mapping[str, Any]) -> Daemon:
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("HIVE_") or key in _KEPT_SETTINGS
     }
     # Where nothing can seal an agent, the demo shows the rest; the daemon says of each agent that it is not sealed.
     environment["HIVE_UNSEALED"] = "true"
+    environment["HIVE_RELAY"] = json.dumps(relay)
     if passed:
         environment["HIVE_PASS_ENVIRONMENT"] = ",".join(passed)
     # The settings of a hive that this machine may have in /etc are not for the demo.

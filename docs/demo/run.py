@@ -16,7 +16,7 @@ from daemon import Daemon, running
 from failure import DemoFailed
 from internet.enter import Internet, enter
 from job import AGENTS, Flow
-from parts import gate, network, seal, work
+from parts import gate, ledger, network, seal, work
 
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import coloured_agent, coloured_state
@@ -103,7 +103,11 @@ def _play_rest(daemon: Daemon, flow: Flow, confinement: str, internet: Internet)
         view.say("\nWithout bubblewrap nothing seals an agent: that part of the demo is left out.")
         return ends
     seal.play(daemon)
-    return [*ends, ("network", network.play(daemon, flow, _SCRIPT_SECONDS, internet))]
+    return [
+        *ends,
+        ("network", network.play(daemon, flow, _SCRIPT_SECONDS, internet)),
+        ("ledger", ledger.play(daemon)),
+    ]
 
 
 def _open(daemon: Daemon) -> str:

@@ -30,6 +30,7 @@ INTRO_GATE = (
     ("ada", "ada", "then proposes a change of itself, to write to fewer: hm1nd approves it"),
     ("bob", "bob", "proposes one that gives it a shell: hm1nd denies it, and says why"),
     ("ada", "ada", "is sealed, and refused a host without a rule: it asks for one, and you approve it"),
+    ("ada", "ada", "calls a model without having its key: the call is in the ledger, and its budget ends that"),
 )
 """The job and what follows, as a person would tell it: who is named, whose colour that is, and what they do."""
 

@@ -104,7 +104,7 @@ def assert_mended_itself(shown: str) -> None:
 
 def assert_gate_shown(shown: str) -> None:
     """A change was approved and deployed, another one denied with its reason; the sealed agent reaches nothing, until a
-    host is approved.
+    host is approved; its calls of a model are counted, and end with its budget.
     """
     assert_in_order(
         shown,
@@ -136,9 +136,15 @@ def assert_gate_shown(shown: str) -> None:
         r"ada → operator .* Thank you: my request 1 is approved\.",
         r"^\$ hive-c0re exec ada -- curl .*prices\.example\.org/$",
         *(["^  hyperhive: prices"] if why_no_namespaces() else ["^  apples 120$"]),
+        r"^\$ hive-c0re exec ada -- curl .*127\.0\.0\.1:3129/standin/v1/messages$",
+        r'^  \{.*"Apples cost 120 cents\."',
+        r'^  \{.*"hyperhive budget: ada\'s limit of calls of 1 in all does not allow this call\.',
+        r"^\$ hive-c0re usage ada$",
+        r"^  total +1 +\d+ +0 +5 +\$0\.0001$",
         r"^ +proposal +ada/1 deployed, approved by hm1nd$",
         r"^ +proposal +bob/1 denied: bob ",
         r"^ +network +prices\.example\.org refused, asked for",
+        r"^ +ledger +1 call of ada's for \$0\.0001\d\d, ",
     )
 
 

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "hive-c0re exec ada -- ls": "tests/integration/demo/test_demo.py",
     "hive-c0re exec ada -- curl": "tests/integration/demo/test_demo.py",
     "hive-c0re net ada": "tests/integration/demo/test_demo.py",
+    "hive-c0re usage ada": "tests/integration/demo/test_demo.py",
     "hive-c0re doctor --live": "tests/integration/demo/test_doctor_live.py",
 }
 """Beginnings of commands whose outputs other tests compare."""

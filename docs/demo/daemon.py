@@ -10,12 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import vendor
 import view
 from failure import DemoFailed
 
@@ -31,6 +30,9 @@ _POLL_SECONDS = 0.05
 _LOG_LINES = 15
 _KEPT_SETTINGS = frozenset({"HIVE_SANDBOX", "HIVE_LOG_LEVEL", "HIVE_CLAUDE"})
 """Of the user's own settings: the others belong to the user's own hive."""
+
+
+FindRelay = Callable[[Path], AbstractContextManager[Mapping[str, Any]]]
 
 
 class Daemon:
@@ -113,12 +115,15 @@ class Daemon:
 
 
 @contextmanager
-def running(passed: Sequence[str], keep: bool) -> Iterator[Daemon]:
-    """A daemon whose agents get the variables `passed`; at the end nothing of it is left, but what is to be kept."""
+def running(passed: Sequence[str], keep: bool, find_relay: FindRelay) -> Iterator[Daemon]:
+    """A daemon whose agents get the variables `passed`; at the end nothing of it is left, but what is to be kept.
+
+    `find_relay` gives the settings of the relay, for a directory in which it may write.
+    """
     directory = Path(tempfile.mkdtemp(prefix="hive-demo-"))
     with ExitStack() as stack:
         try:
-            relay = stack.enter_context(vendor.serving(directory))
+            relay = stack.enter_context(find_relay(directory))
             daemon = _start(_layout(directory), passed, relay)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)

@@ -68,6 +68,8 @@ class Job:
             raise AgentFailed(name, "has ended its turn without submitting work")
         if state == "needs_login":
             raise AgentFailed(name, f"has no valid login: {detail}")
+        if state == "paused":  # The key of the relay is refused, or a budget is used up.
+            raise AgentFailed(name, f"does not go on: {detail}")
         if state == "budget":
             raise AgentFailed(name, f"has no budget for a call: {detail}")
         if state == "failed":

@@ -32,6 +32,8 @@ _ALSO_PASSED = (
     "no_proxy",
 )
 """What a user needs whose network or model is a special one."""
+_WITH_RELAY = ("ANTHROPIC_MODEL", "CLAUDE_CODE_MAX_RETRIES", "HIVE_CLAUDE")
+"""What agents get of these if the relay calls the API; it knows nothing of the others but the base URL."""
 _FILE = ".credentials.json"
 _LEAST_SECONDS = 15 * 60
 _PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin"
@@ -40,11 +42,16 @@ _PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin"
 
 @dataclass(frozen=True)
 class Login:
-    """`words` names it for its user, `passed` are the variables that agents get, `file` is what they log in with."""
+    """`words` names it for its user, `passed` are the variables that agents get, `file` is what they log in with.
+
+    `key` is what the hive's relay has in their place, for the API at `base_url`.
+    """
 
     words: str
     passed: tuple[str, ...]
     file: str | None = None
+    key: str = ""
+    base_url: str | None = None
 
     def give(self, claude_directory: Path) -> None:
         """Put the login into the directory of an agent that has not been started yet."""
@@ -59,6 +66,11 @@ def find(environment: Mapping[str, str]) -> Login:
     """A key or token in the environment, else the login that `claude` made. Says what to do if there is neither."""
     _check_program(environment)
     passed = tuple(name for name in (*_KEYS, *_ALSO_PASSED) if environment.get(name))
+    base_url = environment.get("ANTHROPIC_BASE_URL") or None
+    if "ANTHROPIC_API_KEY" in passed and {*passed} <= {"ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", *_WITH_RELAY}:
+        with_relay = tuple(name for name in passed if name in _WITH_RELAY)
+        words = "your ANTHROPIC_API_KEY, which only the hive's relay has"
+        return Login(words, with_relay, key=environment["ANTHROPIC_API_KEY"], base_url=base_url)
     for name in _KEYS:
         if environment.get(name):
             return Login(f"your {name}", passed)

@@ -8,9 +8,14 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import login
+import vendor
 import view
 from daemon import Daemon, running
 from failure import DemoFailed
@@ -25,6 +30,7 @@ _CONFIGS = Path(__file__).parent / "agents"
 _SCRIPT_SECONDS = 60.0
 _MODEL_SECONDS = 900.0
 _INTERRUPTED = 130
+_PROVIDER = "anthropic"
 
 
 def main() -> int:
@@ -65,7 +71,7 @@ def _demo(options: argparse.Namespace, internet: Internet) -> None:
     access = login.find(os.environ) if options.claude else None
     limit = _MODEL_SECONDS if access else _SCRIPT_SECONDS
     view.intro(access.words if access else None)
-    with running(access.passed if access else (), options.keep) as daemon:
+    with running(access.passed if access else (), options.keep, partial(_relay_of, access)) as daemon:
         view.heading("Starting the daemon")
         confinement = _open(daemon)
         view.heading("A repository with a failing test, and the agents")
@@ -80,7 +86,7 @@ def _demo(options: argparse.Namespace, internet: Internet) -> None:
         landed = work.play(daemon, flow, limit)
         took = time.monotonic() - started
         work.result(daemon, landed)
-        ends = _play_rest(daemon, flow, confinement, internet) if access is None else []
+        ends = _play_rest(daemon, flow, confinement, internet) if access is None else _costs(daemon, access)
         view.heading("Done.")
         view.fact("work", f"{landed} landed, {took:.1f} s after it was asked for")
         for name, end in ends:
@@ -110,6 +116,23 @@ def _play_rest(daemon: Daemon, flow: Flow, confinement: str, internet: Internet)
     ]
 
 
+def _relay_of(access: login.Login | None, directory: Path) -> AbstractContextManager[Mapping[str, Any]]:
+    """Return the settings of the relay: for the stand-in, for the user's key, or none with another login."""
+    if access is None:
+        return vendor.serving(directory)
+    return nullcontext(vendor.settings(directory, _PROVIDER, access.key, access.base_url) if access.key else {})
+
+
+def _costs(daemon: Daemon, access: login.Login) -> list[tuple[str, str]]:
+    """Show what the model has cost, if its calls were made by the relay."""
+    if not access.key:
+        return []
+    view.heading("The ledger")
+    view.log(daemon.output("usage", "--by", "agent"))
+    cost = sum(each["cost_today"] or 0 for each in daemon.client.get("/v1/agents")["agents"])
+    return [("ledger", f"${cost:.4f} for the calls of the model")]
+
+
 def _open(daemon: Daemon) -> str:
     """Wait for the daemon and tell about it; how agents are confined, in words."""
     started = time.monotonic()
@@ -129,7 +152,9 @@ def _spawn(daemon: Daemon, name: str, access: login.Login | None) -> None:
         daemon.command("spawn", name, "--config-dir", os.path.relpath(_CONFIGS / name))
         return
     files = daemon.layout.state_dir / "claude" / name
-    _copy_with_network(_CONFIGS / ("claude" if name == "ada" else name), files)
+    shutil.copytree(_CONFIGS / ("claude" if name == "ada" else name), files)
+    # Without a key for the relay, the agent's program has to reach the model by itself.
+    _add_setting(files / "agent.toml", f'provider = "{_PROVIDER}"' if access.key else 'network = "host"')
     line = ["spawn", name, "--config-dir", str(files), "--backend", "claude"]
     if access.file is None:
         daemon.command(*line)
@@ -139,11 +164,8 @@ def _spawn(daemon: Daemon, name: str, access: login.Login | None) -> None:
     daemon.command("start", name)
 
 
-def _copy_with_network(source: Path, target: Path) -> None:
-    """Copy the files of an agent whose program has to reach the model by itself, with its user's key or login."""
-    shutil.copytree(source, target)
-    settings = target / "agent.toml"
-    settings.write_text(f'network = "host"\n{settings.read_text()}')
+def _add_setting(file: Path, line: str) -> None:
+    file.write_text(f"{line}\n{file.read_text()}")
 
 
 def _play(flow: Flow) -> None:

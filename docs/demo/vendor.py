@@ -1,4 +1,4 @@
-"""A stand-in for a vendor of models: it answers calls of Anthropic's Messages API that bring its key."""
+"""Vendors of models: the settings for one, and a stand-in that speaks Anthropic's Messages API and checks a key."""
 
 from __future__ import annotations
 
@@ -47,14 +47,19 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(directory: Path) -> Iterator[dict[str, Any]]:
     """Serve, with a new key in a file in `directory`; yields the settings `relay` for this vendor."""
-    keys = directory / "keys"
-    keys.mkdir(mode=0o700)
     key = secrets.token_hex(16)
-    (keys / NAME).touch(0o600)
-    (keys / NAME).write_text(key)
     handler = type("Handler", (_Handler,), {"key": key})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        provider = {"api": "anthropic", "base_url": f"http://127.0.0.1:{server.server_port}", "keys": [NAME]}
-        yield {"providers": {NAME: {**provider, "rates": _RATES}}, "credentials": str(keys)}
+        yield settings(directory, NAME, key, f"http://127.0.0.1:{server.server_port}", rates=_RATES)
         server.shutdown()
+
+
+def settings(directory: Path, name: str, key: str, base_url: str | None, **more: Any) -> dict[str, Any]:
+    """Write a key into a file in `directory`; returns the settings `relay` for the vendor that accepts it."""
+    keys = directory / "keys"
+    keys.mkdir(mode=0o700)
+    (keys / name).touch(0o600)
+    (keys / name).write_text(key)
+    provider = {"api": "anthropic", "base_url": base_url, "keys": [name], **more}
+    return {"providers": {name: provider}, "credentials": str(keys)}

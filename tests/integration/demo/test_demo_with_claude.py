@@ -60,7 +60,7 @@ async def test_claude_with_a_refused_key_ends_with_the_reason(place: Path) -> No
     async with model_server(refuse) as server:
         done = await run_claude(place, server.url, ANTHROPIC_API_KEY="wrong")
     assert done.returncode == 1
-    assert "The demo failed: ada has no valid login" in done.stdout
+    assert re.search(r"The demo failed: ada does not go on: .* (hive's key|key is the operator's)", done.stdout)
     assert "serving ada (claude)" in done.stdout
     assert_nothing_left(place)
 
@@ -80,6 +80,8 @@ async def test_claude_does_the_same_work(place: Path, access: str) -> None:
         done = await run_claude(place, server.url, **more)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_job_done(done.stdout)
+    # The relay has the key, and its calls are in the ledger.
+    assert (re.search(r"^  ada +\d+ ", done.stdout, re.MULTILINE) is not None) == (access == "key")
     assert "The seal" not in done.stdout  # the gate's part follows a script, which these agents do not have
     assert "nothing is left" in done.stdout
     assert processes(place) == []

@@ -40,7 +40,7 @@ GATE_COMMANDS = ("proposals --state all", "proposals show bob/1", "history ada")
 OWN = (
     f"{PROGRAM} serve",
     f"{PROGRAM} repo add app ~/app --check 'tests: make test'",
-    f'{PROGRAM} run app "Please mend the failing test." --backend claude',
+    f'{PROGRAM} run app "Please mend the failing test." --provider anthropic',
 )
 """The three commands for Claude Code and a repository of one's own; the first one in a terminal of its own."""
 
@@ -103,7 +103,7 @@ def how_to_go_on() -> None:
     """Print how to do the same with Claude Code and a repository of one's own."""
     heading("The same with Claude Code and a repository of yours, in two terminals:")
     say()
-    say("  export HIVE_STATE_DIR=$HOME/hive ANTHROPIC_API_KEY=... HIVE_PASS_ENVIRONMENT=ANTHROPIC_API_KEY")
+    say("  export HIVE_STATE_DIR=$HOME/hive  # and HIVE_RELAY with your key, as README.md has it")
     for line in OWN:
         say(f"  {line}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -31,6 +32,12 @@ def commands() -> list[str]:
     found = re.findall(r"^\$ (hive-c0re .*)$", part, re.MULTILINE)
     assert [line.split()[1] for line in found] == ["serve", "repo", "run"]
     return found
+
+
+def readme_relay() -> str:
+    """The settings of the relay that the README has, in JSON, but for the home directory."""
+    (found,) = re.findall(r'^\$ export HIVE_RELAY="(.*?)"$', (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return str(found).replace('\\"', '"').replace("\\\n", "")
 
 
 def repository(directory: Path) -> None:
@@ -75,9 +82,14 @@ async def typed(command: str, env: dict[str, str]) -> subprocess.CompletedProces
 
 def environment_of(place: Path, url: str) -> dict[str, str]:
     """The environment that the README sets, with the model at `url`."""
-    passed = "ANTHROPIC_API_KEY,ANTHROPIC_BASE_URL"
-    access = {"ANTHROPIC_API_KEY": "test", "ANTHROPIC_BASE_URL": url, "HIVE_PASS_ENVIRONMENT": passed}
-    env = environment(place, HIVE_STATE_DIR=str(place / "hive"), **access)
+    keys = place / "hive-keys"
+    if not keys.exists():
+        keys.mkdir(mode=0o700)
+        (keys / "anthropic").touch(0o600)
+        (keys / "anthropic").write_text("test")
+    relay = json.loads(readme_relay().replace("$HOME", str(place)))
+    relay["providers"]["anthropic"]["base_url"] = url
+    env = environment(place, HIVE_STATE_DIR=str(place / "hive"), HIVE_RELAY=json.dumps(relay))
     return {**env, "PATH": f"{ROOT / '.venv/bin'}:{env['PATH']}"}
 
 

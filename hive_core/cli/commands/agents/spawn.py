@@ -28,6 +28,9 @@ _LEFT_OUT_NAMED = 10
     help="Agent CLI that runs its turns: scripted (the default), claude, opencode, codex or gemini.",
 )
 @click.option("--model", metavar="MODEL", help="Model that the backend is to use.")
+@click.option(
+    "--provider", metavar="PROVIDER", help="Provider of the settings whose key the relay uses for its calls of models."
+)
 @click.option("--prompt", metavar="TEXT", help="Text of its role.")
 @click.option("--prompt-file", type=click.Path(path_type=Path), help="File with the text of its role.")
 @click.option("--tool", "tools", multiple=True, metavar="TOOL", help="Tool that it may use; may be repeated.")
@@ -125,6 +128,7 @@ def spawn(
 def _settings_from_options(
     backend: str | None,
     model: str | None,
+    provider: str | None,
     tools: tuple[str, ...],
     allowed_recipients: tuple[str, ...],
     repos: tuple[str, ...],
@@ -133,6 +137,7 @@ def _settings_from_options(
     given: dict[str, object] = {}
     given |= {"backend": backend} if backend is not None else {}
     given |= {"model": model} if model is not None else {}
+    given |= {"provider": provider} if provider is not None else {}
     given |= {"tools": list(tools)} if tools else {}
     given |= {"allowed_recipients": list(allowed_recipients)} if allowed_recipients else {}
     given |= {"repos": list(repos)} if repos else {}

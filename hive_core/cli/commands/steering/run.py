@@ -33,9 +33,19 @@ _SHOWN = frozenset({"text", "call", "notice", "result"})
 @click.argument("wish")
 @click.option("--agent", metavar="NAME", shell_complete=complete_agents, help="Agent that does it; made if missing.")
 @click.option("--backend", metavar="BACKEND", help=f"Backend of the agent; a new one has {_NEW_BACKEND} without it.")
+@click.option("--provider", metavar="PROVIDER", help="Provider of the settings that a new agent calls its models with.")
 @json_option
 @click.pass_obj
-def run(socket: str | None, repo: str, wish: str, agent: str | None, backend: str | None, as_json: bool) -> None:
+def run(
+    socket: str | None,
+    /,
+    repo: str,
+    wish: str,
+    agent: str | None,
+    backend: str | None,
+    provider: str | None,
+    as_json: bool,
+) -> None:
     """Have an agent work in a repository, and show it.
 
     Takes an idle agent that has the repository, or makes one, and gives it the wish. Ends when the agent has submitted
@@ -44,12 +54,16 @@ def run(socket: str | None, repo: str, wish: str, agent: str | None, backend: st
 
     \b
     Examples:
-      hive-c0re run shop "Please mend the failing test."
+      hive-c0re run shop "Please mend the failing test." --provider anthropic
       hive-c0re run shop "Update the README." --agent ada
     """
     client = Client(socket)
     users = [str(name) for name in client.get(repository_path(repo)).get("agents", [])]
-    name = _take(client, users, repo, agent, backend) or _make(client, users, repo, agent, backend, quiet=as_json)
+    name = _take(client, users, repo, agent, backend)
+    if name is None:
+        config = {"repos": [repo], "backend": backend or _NEW_BACKEND}
+        config |= {"provider": provider} if provider is not None else {}
+        name = _make(client, repo, agent, config, quiet=as_json)
     before = _newest(client, repo)
     asked = int(client.post("/v1/messages", {"to": name, "body": wish})["id"])
     if not as_json:
@@ -86,12 +100,11 @@ def _check_works(status: Answer) -> None:
         raise Failure("not_running", f"{name} is {status.get('lifecycle')}", hint=f'start it: "hive-c0re start {name}"')
 
 
-def _make(client: Client, users: list[str], repo: str, agent: str | None, backend: str | None, *, quiet: bool) -> str:
-    """Create an agent with the repository and wait until it is ready; returns its name."""
+def _make(client: Client, repo: str, agent: str | None, config: Mapping[str, Any], *, quiet: bool) -> str:
+    """Create an agent for the repository with these settings and wait until it is ready; returns its name."""
     taken = {str(each["name"]) for each in client.get("/v1/agents").get("agents", [])}
     name = agent or _free_name(repo, taken)
-    config = {"repos": [repo], "backend": backend or _NEW_BACKEND}
-    client.post("/v1/agents", {"name": name, "config": config}, wait=_BUILD_SECONDS)
+    client.post("/v1/agents", {"name": name, "config": dict(config)}, wait=_BUILD_SECONDS)
     hint = f'"hive-c0re login {name}" logs it in; "hive-c0re logs {name}" and "hive-c0re show {name}" say more'
     if quiet:
         wait_until_ready(client, name, _START_SECONDS, lambda _status: None, was="was created", hint=hint)

@@ -29,6 +29,7 @@ in
           manager = {
             enable = true;
             settings.backend = "claude";
+            settings.allowed_hosts = [ "anthropic" ];
             prompt = "Be brief.";
           };
           agents = {

@@ -136,6 +136,7 @@ in
         default = { };
         example = {
           backend = "claude";
+          allowed_hosts = [ "anthropic" ];
         };
         description = ''
           The manager's first `agent.toml`. Like the other two it is read only when the manager is made: later its

@@ -18,7 +18,7 @@ from tests.system.host_hive import STATE, HostHive, call, left_of, program, unit
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.thorough]
 
 NIX_CONF = Path("/etc/nix/nix.conf")
-STEPS = ["daemon", "build", "start", "ready", "answer", "remove"]
+STEPS = ["daemon", "build", "start", "ready", "answer", "seal", "remove"]
 
 
 async def doctor(*options: str) -> Json:

@@ -42,7 +42,7 @@ NIX_TASKS: dict[str, list[str]] = {"write": [], "read": [], "connect": [NIX_SOCK
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def pair(hive: HostHive) -> tuple[str, str]:
     """An attacker and a victim, both running."""
-    await asyncio.gather(hive.spawn_with("mal"), hive.spawn_with("vic"))
+    await asyncio.gather(hive.spawn_with("mal", network="host"), hive.spawn_with("vic"))
     inside("vic", "sh", "-c", "echo secret >/state/note; chmod 600 /state/note")
     return "mal", "vic"
 

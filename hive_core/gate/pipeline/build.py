@@ -128,9 +128,9 @@ class BuildStep:
 
     def _unknown_names(self, old: AgentConfig | None, new: AgentConfig) -> list[str]:
         """Describe the unknown names of `new` that `old` did not have."""
-        agents = self._context.agents.names
-        before = [] if old is None else describe_unknown(old, agents)
-        return [line for line in describe_unknown(new, agents) if line not in before]
+        agents, allowed = self._context.agents.names, self._context.settings.egress.allow
+        before = [] if old is None else describe_unknown(old, agents, allowed)
+        return [line for line in describe_unknown(new, agents, allowed) if line not in before]
 
     async def _compare(self, old: str | None, new: str) -> list[str] | None:
         """Return the differences of two closures, None if they cannot be found in time."""

@@ -228,7 +228,7 @@ class AgentSubmissions:
             # The agent exists, so this is no failure any more, even if it can be written down only later.
             await context.end(agent, row.number, partial(self._deploy_step.succeed, row))
             new = context.agents.record(agent)
-        warnings = describe_unknown(new.config, context.agents.names)
+        warnings = describe_unknown(new.config, context.agents.names, context.settings.egress.allow)
         if missing := await GATE.run(context.runtime.missing_programs, request.packages):
             warnings.append(
                 f"not on this host: {', '.join(missing)}; agents of this runtime have the programs of the host, and "

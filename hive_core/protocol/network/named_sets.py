@@ -6,6 +6,9 @@ places to which whoever has an account can also write (`github`): docs/network.m
 
 from __future__ import annotations
 
+SET_OF_BACKEND = {"claude": "anthropic", "codex": "openai", "gemini": "google"}
+"""The set with the API of the vendor whose models a backend uses; opencode uses those of many."""
+
 NAMED_SETS: dict[str, tuple[str, ...]] = {
     "anthropic": ("api.anthropic.com", "claude.ai", "console.anthropic.com", "platform.claude.com"),
     "debian": (

@@ -49,7 +49,9 @@ async def cat(hive: HostHive) -> str:
 
     Its name has a hyphen, which systemd escapes in some names and not in others.
     """
-    await hive.spawn_with("my-cat", agent_nix=HOG, memory_max="200M", cpu_quota=150, tasks_max=300)
+    # With the host's network, so that its page has a port there.
+    limits = {"memory_max": "200M", "cpu_quota": 150, "tasks_max": 300}
+    await hive.spawn_with("my-cat", agent_nix=HOG, network="host", **limits)
     return "my-cat"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
 import pytest
@@ -84,6 +85,17 @@ async def test_a_service_of_the_host(fox: str) -> None:
         line = ("hive-c0re", "exec", fox, "--", "python3", "-c", CONNECT)
         assert await program(*line, "HIVE_SERVICE_GREETER") == "greetings\n"
         assert await program(*line, f"127.0.0.1:{SERVICE_PORT}") == "no answer\n"
+
+
+async def test_the_doctor_proves_the_seal(hive: HostHive, fox: str) -> None:
+    """From inside of the container nothing is reached that must not be, and the doctor's own listeners saw nobody."""
+    done = json.loads(await program("hive-c0re", "doctor", "--live", "--json", fox, check=False))
+    (seal,) = done["live"]["seals"]
+    assert (seal["agent"], seal["network"], seal["severity"]) == (fox, "sealed", "ok"), seal
+    held = {each["check"] for each in seal["checks"] if each["held"]}
+    addresses = {"metadata", "private-address", "public-tcp", "public-udp"}
+    assert held >= {"loopback", "abstract-socket", "nix-socket", *addresses}
+    assert not any(each["seen"] or each["reached"] for each in seal["checks"])
 
 
 async def test_the_proxy_is_confined(fox: str) -> None:

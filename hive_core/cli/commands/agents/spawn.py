@@ -54,6 +54,18 @@ _LEFT_OUT_NAMED = 10
     help="Packages of nixpkgs that it needs, such as nodejs,uv; may be repeated.",
 )
 @click.option(
+    "--network",
+    type=click.Choice(["sealed", "host"]),
+    help="Network that it has: sealed (the default), or the whole network of the host.",
+)
+@click.option(
+    "--reach",
+    "allowed_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="Host, or set of hosts such as pypi, that it reaches while it is sealed; may be repeated.",
+)
+@click.option(
     "--config-dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory with its configuration: agent.toml, prompt.md, agent.nix, each optional, and other files. "
@@ -84,7 +96,7 @@ def spawn(
 
     \b
     Examples:
-      hive-c0re spawn ada --backend claude --repo web --with nodejs,uv
+      hive-c0re spawn ada --backend claude --repo web --with nodejs,uv --reach anthropic --reach npm
       hive-c0re spawn bob --prompt "You review what ada writes."
       hive-c0re spawn cy --config-dir ./cy --no-start
     """
@@ -132,6 +144,8 @@ def _settings_from_options(
     tools: tuple[str, ...],
     allowed_recipients: tuple[str, ...],
     repos: tuple[str, ...],
+    network: str | None,
+    allowed_hosts: tuple[str, ...],
 ) -> dict[str, object]:
     """Return the keys of `agent.toml` that were given as options."""
     given: dict[str, object] = {}
@@ -141,4 +155,6 @@ def _settings_from_options(
     given |= {"tools": list(tools)} if tools else {}
     given |= {"allowed_recipients": list(allowed_recipients)} if allowed_recipients else {}
     given |= {"repos": list(repos)} if repos else {}
+    given |= {"network": network} if network is not None else {}
+    given |= {"allowed_hosts": list(allowed_hosts)} if allowed_hosts else {}
     return given

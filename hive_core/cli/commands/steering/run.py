@@ -19,6 +19,7 @@ from hive_core.cli.errors import Failure
 from hive_core.cli.output import width
 from hive_core.cli.waiting import show_progress, wait_until_ready
 from hive_core.protocol.names import is_agent_name
+from hive_core.protocol.network.named_sets import SET_OF_BACKEND
 from hive_core.text import escaped_line, visible
 
 _BUILD_SECONDS = 86_400.0
@@ -34,6 +35,13 @@ _SHOWN = frozenset({"text", "call", "notice", "result"})
 @click.option("--agent", metavar="NAME", shell_complete=complete_agents, help="Agent that does it; made if missing.")
 @click.option("--backend", metavar="BACKEND", help=f"Backend of the agent; a new one has {_NEW_BACKEND} without it.")
 @click.option("--provider", metavar="PROVIDER", help="Provider of the settings that a new agent calls its models with.")
+@click.option(
+    "--network",
+    type=click.Choice(["sealed", "host"]),
+    default="sealed",
+    show_default=True,
+    help="Network of a new agent; a sealed one without a provider reaches the hosts of its model's vendor.",
+)
 @json_option
 @click.pass_obj
 def run(
@@ -44,6 +52,7 @@ def run(
     agent: str | None,
     backend: str | None,
     provider: str | None,
+    network: str,
     as_json: bool,
 ) -> None:
     """Have an agent work in a repository, and show it.
@@ -61,8 +70,7 @@ def run(
     users = [str(name) for name in client.get(repository_path(repo)).get("agents", [])]
     name = _take(client, users, repo, agent, backend)
     if name is None:
-        config = {"repos": [repo], "backend": backend or _NEW_BACKEND}
-        config |= {"provider": provider} if provider is not None else {}
+        config = _config(repo, backend or _NEW_BACKEND, provider, network)
         name = _make(client, repo, agent, config, quiet=as_json)
     before = _newest(client, repo)
     asked = int(client.post("/v1/messages", {"to": name, "body": wish})["id"])
@@ -100,11 +108,20 @@ def _check_works(status: Answer) -> None:
         raise Failure("not_running", f"{name} is {status.get('lifecycle')}", hint=f'start it: "hive-c0re start {name}"')
 
 
-def _make(client: Client, repo: str, agent: str | None, config: Mapping[str, Any], *, quiet: bool) -> str:
-    """Create an agent for the repository with these settings and wait until it is ready; returns its name."""
+def _config(repo: str, backend: str, provider: str | None, network: str) -> Answer:
+    """Return the configuration of an agent that works on the repository and reaches its model."""
+    config: Answer = {"repos": [repo], "backend": backend, "network": network}
+    if provider is not None:
+        return {**config, "provider": provider}
+    vendor = SET_OF_BACKEND.get(backend)
+    return config if network == "host" or vendor is None else {**config, "allowed_hosts": [vendor]}
+
+
+def _make(client: Client, repo: str, agent: str | None, config: Answer, *, quiet: bool) -> str:
+    """Create an agent with this configuration and wait until it is ready; returns its name."""
     taken = {str(each["name"]) for each in client.get("/v1/agents").get("agents", [])}
     name = agent or _free_name(repo, taken)
-    client.post("/v1/agents", {"name": name, "config": dict(config)}, wait=_BUILD_SECONDS)
+    client.post("/v1/agents", {"name": name, "config": config}, wait=_BUILD_SECONDS)
     hint = f'"hive-c0re login {name}" logs it in; "hive-c0re logs {name}" and "hive-c0re show {name}" say more'
     if quiet:
         wait_until_ready(client, name, _START_SECONDS, lambda _status: None, was="was created", hint=hint)

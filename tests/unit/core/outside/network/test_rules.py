@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hive_core.outside.network.rules import is_covered, is_denied, make_policy
+from hive_core.outside.network.rules import is_covered, is_denied, lasting_hosts, make_policy
 from hive_core.outside.network.store import RuleRow
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.network.access import RuleEffect
@@ -90,3 +90,11 @@ def test_ends_are_told_with_the_rules() -> None:
     assert policy.allow == ["a.example", "d.example", "e.example", "b.example", "c.example"]
     assert (policy.allow_ends, policy.deny_ends) == ([109, 107], [103])
     assert (policy.deny, policy.open, policy.open_end) == (["x.example"], True, 108)
+
+
+def test_agents_are_told_of_what_lasts() -> None:
+    """An agent is told of hosts without an end, from all places, and of none that is denied; no end, no surprise."""
+    settings, config = Egress(allow=["npm", "b.example"], deny=["b.example"]), AgentConfig(allowed_hosts=["a.example"])
+    rules = [made("allow", "c.example"), made("allow", "d.example", 60_000), made("deny", "a.example")]
+    assert lasting_hosts(settings, config, rules) == ["npm", "c.example"]
+    assert lasting_hosts(settings, config, [made("deny", "*.com")]) == []  # A denial that is none any more.

@@ -49,9 +49,17 @@ async def test_unknown_names_are_told(hive: Program, daemon: FakeHost) -> None:
 async def test_options_are_sent(hive: Program, daemon: FakeHost) -> None:
     """Options become the agent's configuration."""
     options = ["--backend", "claude", "--model", "m1", "--prompt", "You review.", "--tool", "Read", "--tool", "Bash"]
+    options += ["--network", "sealed", "--reach", "npm", "--reach", "crates.io"]
     ended = await hive.run("spawn", "alice", *options, "--allow", "bob", "--allow", "hm1nd", "--no-wait")
     assert ended.code == 0, ended.err
-    config = AgentConfig(backend="claude", model="m1", tools=["Read", "Bash"], allowed_recipients=["bob", "hm1nd"])
+    config = AgentConfig(
+        backend="claude",
+        model="m1",
+        tools=["Read", "Bash"],
+        allowed_recipients=["bob", "hm1nd"],
+        network="sealed",
+        allowed_hosts=["npm", "crates.io"],
+    )
     assert daemon.asked[0][2] == SpawnRequest(name="alice", config=config, prompt="You review.")
 
 

@@ -97,6 +97,7 @@ async def test_an_agent_is_made(hive: Program, daemon: FakeHost) -> None:
     ended = await hive.run("run", "web", "Mend it.", "--backend", "scripted")
     (asked,) = [body for _, _, body in daemon.asked if isinstance(body, SpawnRequest)]
     assert (asked.name, asked.config.repos, asked.config.backend) == ("web-2", ["web"], "scripted")
+    assert (asked.config.network, asked.config.allowed_hosts) == ("sealed", [])
     assert sent(daemon) == ["web-2"]
     assert ended.code == 1 and "web-2 has ended its turn without submitting work" in ended.err
 
@@ -118,3 +119,23 @@ def test_the_beginning_of_the_turn_is_shown() -> None:
     assert _entries_since(8, Happening("now", latest)) == []
     assert _entries_since(8, Happening("entry", text)) == [text]
     assert _entries_since(7, Happening("state", {"state": "idle"})) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "network", "hosts"),
+    [
+        ([], "sealed", ["anthropic"]),
+        (["--backend", "codex"], "sealed", ["openai"]),
+        (["--backend", "opencode"], "sealed", []),
+        (["--network", "host"], "host", []),
+    ],
+)
+async def test_a_new_agent_reaches_its_model(
+    hive: Program, daemon: FakeHost, options: list[str], network: str, hosts: list[str]
+) -> None:
+    """A new agent is sealed, and reaches the vendor of its backend's models and nothing else."""
+    daemon.working.users = {"web": []}
+    daemon.refused_spawn = Refusal(409, "agent_exists", "there is an agent web already", "destroy it first")
+    await hive.run("run", "web", "Mend it.", *options)
+    (asked,) = [body for _, _, body in daemon.asked if isinstance(body, SpawnRequest)]
+    assert (asked.config.network, asked.config.allowed_hosts) == (network, hosts)

@@ -96,8 +96,8 @@ class Soak:
         turns = asyncio.Semaphore(SPAWNED_AT_ONCE)
 
         async def spawn(name: str, config: Json) -> None:
-            async with turns:
-                await self.daemon.ask("POST", "/v1/agents", {"name": name, "config": config})
+            async with turns:  # The model of some is on the loopback of this host.
+                await self.daemon.ask("POST", "/v1/agents", {"name": name, "config": {"network": "host", **config}})
 
         async with asyncio.TaskGroup() as tasks:
             for name, config in self.population.configs():

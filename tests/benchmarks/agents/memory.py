@@ -104,7 +104,8 @@ def _claude_memory(state_dir: Path, variables: dict[str, str]) -> tuple[list[flo
     with hive(state_dir, variables) as running, ExitStack() as stack:
         references = [stack.enter_context(_importer()) for _ in names]
         for name in names:
-            running.ask("POST", "/v1/agents", {"name": name, "config": {"backend": "claude", "idle_timeout": 2}})
+            config = {"backend": "claude", "network": "host", "idle_timeout": 2}  # Its model is on the loopback.
+            running.ask("POST", "/v1/agents", {"name": name, "config": config})
         _turns(running, names)
         pids = [int(_status(running, name)["pid"]) for name in names]
         _until("end of Claude Code", lambda: not any(proc.children(pid) for pid in pids))

@@ -75,7 +75,7 @@ async def _measured(directory: Path, program: Path) -> tuple[list[float], list[f
         }
         with hive(directory / "hive", variables) as running:
             for name, idle in [("warm", 3_600), ("cold", 0)]:
-                body = {"name": name, "config": {**_CONFIG, "idle_timeout": idle}}
+                body = {"name": name, "config": {**_CONFIG, "network": "host", "idle_timeout": idle}}
                 await asyncio.to_thread(running.ask, "POST", "/v1/agents", body)
             for name in ("warm", "cold"):  # the first turn begins the conversation
                 await _turn(running, model, name)

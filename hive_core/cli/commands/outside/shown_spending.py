@@ -102,6 +102,8 @@ def call_notes(answer: Answer) -> Iterator[str]:
     for flag, meaning in FLAGS.items():
         if flag in found:
             yield f"{flag}: the cost is {meaning}"
+    if any(call.get("outcome") is None for call in answer.get("calls", [])):
+        yield "under way: the cost is what is reserved for the call"
     yield f"prices are those of {_text(answer, 'prices_of')}"
 
 

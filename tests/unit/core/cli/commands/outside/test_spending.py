@@ -117,6 +117,7 @@ async def test_calls_with_their_flags(cli: Cli) -> None:
     assert rows(out)[2][-2:] == ["left", "reserve"]
     assert "failed 403" in out.splitlines()[3]
     assert "reserve: the cost is as much as was reserved" in out
+    assert "under way: the cost is what is reserved" in out
     assert "estimated:" not in out
     assert max(map(len, out.splitlines()[:4])) <= 80
     assert len(rows(await cli.out("usage", "ada", "--calls", "--before", "2"))) == 3

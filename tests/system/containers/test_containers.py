@@ -119,13 +119,13 @@ async def test_a_drop_in_that_systemd_has_not_read(hive: HostHive) -> None:
     """
     await hive.ask("POST", "/v1/agents", {"name": "dog", "config": {"memory_max": "100M"}, "start": False})
     hidden = [HostPaths().nix_daemon]
-    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT, hidden=hidden)
+    wanted = dropin(Limits(memory_max="100M"), STOP_TIMEOUT, sealed=True, hidden=hidden)
     dropin_of("dog", wanted)
     await hive.ask("POST", "/v1/agents/dog/start", {})
     assert limits_of("dog")["memory"] == str(100 * MIB)
     assert dropin_of("dog") == wanted, "this is not what the hive writes: nothing was tried here"
     await hive.ask("POST", "/v1/agents/dog/stop", {})
-    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT, hidden=hidden))
+    dropin_of("dog", dropin(Limits(memory_max="150M"), STOP_TIMEOUT, sealed=True, hidden=hidden))
     call("systemctl", "daemon-reload")
     assert unit(service("dog"), "MemoryMax") == str(150 * MIB)
     dropin_of("dog", wanted)

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -215,3 +216,63 @@ async def test_npm_installs(daemon: FakeDaemon, tmp_path: Path) -> None:
     status, printed = await daemon.world.run(*line, environment=environment, cwd=tmp_path)
     assert status == 0, printed
     assert json.loads((tmp_path / "node_modules" / "thing" / "package.json").read_text())["version"] == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    "line", [["nix-prefetch-url", "--type", "sha256"], ["nix", "store", "prefetch-file"]], ids=" ".join
+)
+async def test_nix_fetches(daemon: FakeDaemon, line: list[str], tmp_path: Path) -> None:
+    """nix without a daemon, as a sealed agent has it, fetches a file into a store of its own."""
+    needs(line[0])
+    (daemon.world.files / f"{tmp_path.name}.txt").write_text("for nix\n")
+    own = {name: str(tmp_path / name) for name in ("NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR")}
+    environment = daemon.world.proxied(
+        **own,
+        NIX_SSL_CERT_FILE=str(daemon.world.authority),
+        NIX_CONFIG="experimental-features = nix-command\nbuild-users-group =\nsandbox = false\ndownload-attempts = 1",
+        HOME=str(tmp_path),
+    )
+    url = f"https://files.example.org/files/{tmp_path.name}.txt"
+    status, printed = await daemon.world.run(*line, url, environment=environment)
+    assert status == 0, printed
+    [stored] = (tmp_path / "NIX_STORE_DIR").glob(f"*-{tmp_path.name}.txt")
+    assert stored.read_text() == "for nix\n"
+    status, printed = await daemon.world.run(*line, "https://secret-nix.example.org/x", environment=environment)
+    assert status != 0 and not [each for each in daemon.world.queries() if "secret-nix" in each], printed
+
+
+_GO = """
+package main
+
+import ("fmt"; "io"; "net/http"; "os")
+
+func main() {
+    response, err := http.Get(os.Args[1])
+    if err != nil { fmt.Println(err); os.Exit(1) }
+    body, _ := io.ReadAll(response.Body)
+    fmt.Println(string(body))
+}
+"""
+
+
+@pytest.mark.thorough
+async def test_a_go_program_gets_a_page(daemon: FakeDaemon, tmp_path: Path) -> None:
+    """A program in Go gets a page with TLS and without, and is refused another host."""
+    needs("go")
+    (tmp_path / "main.go").write_text(_GO)
+    build = {
+        "GOCACHE": str(tmp_path / "cache"),
+        "GOPATH": str(tmp_path / "go"),
+        "GOTOOLCHAIN": "local",
+        "CGO_ENABLED": "0",
+    }
+    line = ["go", "build", "-o", str(tmp_path / "program"), str(tmp_path / "main.go")]
+    built = await asyncio.to_thread(
+        subprocess.run, line, env={**os.environ, **build}, cwd=tmp_path, capture_output=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    for scheme in ("http", "https"):
+        status, printed = await daemon.world.run(str(tmp_path / "program"), f"{scheme}://ok.example.org/page")
+        assert status == 0 and json.loads(printed)["path"] == "/page", printed
+    status, printed = await daemon.world.run(str(tmp_path / "program"), "https://other.example.org/page")
+    assert status == 1 and "No rule for other.example.org" in printed, printed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hive_agent.client.connection import CoreConnection, CoreError
 from hive_core import protocol
@@ -23,9 +23,11 @@ from hive_core.protocol import (
     StateRequest,
     WhoAmI,
 )
-from hive_core.protocol.models.budgets import BudgetAnswer
 from hive_core.protocol.names import NAME_PATTERN, is_repository_name
 from hive_core.text import shown
+
+if TYPE_CHECKING:
+    from hive_core.protocol.models.budgets import BudgetAnswer
 
 # Names that are used as `protocol.NAME` are loaded with their first use; see hive_core.protocol.
 __all__ = ["CoreClient", "CoreError"]
@@ -69,6 +71,8 @@ class CoreClient(CoreConnection):
 
     async def budget(self) -> BudgetAnswer:
         """Get this agent's own limits of what it spends on models, and what is left of them."""
+        from hive_core.protocol.models.budgets import BudgetAnswer  # noqa: PLC0415 - only tools need it
+
         return await self.call("GET", "/v1/budget", BudgetAnswer)
 
     async def peers(self) -> PeerList:

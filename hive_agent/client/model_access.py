@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hive_agent.environment import AgentEnvironment, RelayAddress
 from hive_core.protocol import AgentConfig, Profile
-from hive_core.protocol.models.providers import VENDOR_KEYS, VendorApi
+from hive_core.protocol.models.vendors import VENDOR_KEYS, VendorApi
 
 _OTHER_WAYS = ("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL", "GOOGLE_VERTEX_BASE_URL")
 _OTHER_SERVICES = ("CLAUDE_CODE_USE_", "GOOGLE_GENAI_USE_", "ANTHROPIC_CUSTOM_HEADERS")

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from hive_core.protocol.base import Answer, HarnessState, Instance, Kind, Lifecycle, Request
 from hive_core.protocol.config.agent_config import AgentConfig
-from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.vendors import VendorApi
 
 
 class HelloRequest(Request):

@@ -21,7 +21,7 @@ from hive_core.outside.handover_door import HandedListener
 from hive_core.outside.models.ledger import Ledger
 from hive_core.outside.models.relay_link import RELAY_GROUP, RelayLink
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.providers import ProviderSettings
 from tests.benchmarks.bench_directory import ROOT
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.link import RelayReserve
 from hive_core.protocol.models.usage import CallsQuery, TokenCounts
 from tests.unit.core.outside.models.ledger_hive import NOON, LedgerHive, ledger_hive

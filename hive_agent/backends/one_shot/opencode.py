@@ -26,7 +26,7 @@ from hive_agent.infra.turn_environment import BACKEND_VARIABLES
 from hive_agent.prompts import system_prompt
 from hive_agent.repositories.places import Workplace, find_workplace
 from hive_core.protocol import McpServer
-from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.vendors import VendorApi
 
 _NEEDED = BACKEND_VARIABLES["opencode"]
 _BASE_URLS: Mapping[str, tuple[str, str]] = {

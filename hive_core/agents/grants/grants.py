@@ -9,7 +9,7 @@ from hive_core.agents.grants.limits import LimitPolicy
 from hive_core.agents.grants.offers import HostOffers
 from hive_core.agents.grants.secrets import AgentSecrets
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.models.providers import VENDOR_KEYS
+from hive_core.protocol.models.vendors import VENDOR_KEYS
 
 
 def without_vendor_keys(variables: Mapping[str, str]) -> Mapping[str, str]:

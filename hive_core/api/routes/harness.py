@@ -22,7 +22,8 @@ from hive_core.protocol import (
     StatusRequest,
     WhoAmI,
 )
-from hive_core.protocol.models.providers import ProviderSettings, VendorApi
+from hive_core.protocol.models.providers import ProviderSettings
+from hive_core.protocol.models.vendors import VendorApi
 
 
 def harness(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 
 from hive_core.errors.faults import did_you_mean, nearest
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.models.providers import CLAUDE_SHORT_NAMES
+from hive_core.protocol.models.vendors import CLAUDE_SHORT_NAMES
 from hive_core.protocol.names import EVERYONE, MANAGER, OPERATOR
 from hive_core.protocol.network.entries import is_usable
 from hive_core.protocol.network.named_sets import NAMED_SETS, SET_OF_BACKEND

@@ -11,7 +11,7 @@ from typing import Any
 
 from hive_core.protocol import AgentConfig, memory_bytes
 from hive_core.protocol.config.agent_config import McpServer, ScriptRule
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.network.named_sets import NAMED_SETS
 
 _MOST_NAMED = 100

@@ -7,15 +7,9 @@ from collections.abc import Iterator, Mapping
 from hive_core.errors import HiveError
 from hive_core.errors.faults import did_you_mean
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.models.budgets import SpendingLimits
-from hive_core.protocol.models.providers import (
-    BACKEND_APIS,
-    CLAUDE_SHORT_NAMES,
-    ProviderAccess,
-    ProviderSettings,
-    is_allowed_model,
-    model_at_vendor,
-)
+from hive_core.protocol.models.limits import SpendingLimits
+from hive_core.protocol.models.providers import ProviderAccess, ProviderSettings, is_allowed_model
+from hive_core.protocol.models.vendors import BACKEND_APIS, CLAUDE_SHORT_NAMES, model_at_vendor
 
 
 def find_access(config: AgentConfig, providers: Mapping[str, ProviderSettings]) -> ProviderAccess | None:

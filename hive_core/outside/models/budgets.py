@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 from hive_core.outside.models.prices import to_dollars, to_nano
-from hive_core.protocol.models.budgets import BudgetRefusal, LimitState, Measure, Period, SpendingLimits
+from hive_core.protocol.models.budgets import BudgetRefusal, LimitState, Measure, Period
+from hive_core.protocol.models.limits import SpendingLimits
 
 WARNED_PART = 0.8
 """The part of a limit from which on somebody is told."""

@@ -29,7 +29,8 @@ from hive_core.outside.models.budgets import (
 from hive_core.outside.models.prices import UNSEEN_TOKENS, PriceTable, shipped_prices, to_dollars, to_nano, tokens_of
 from hive_core.outside.models.settlement import OpenCall, find_price, settle
 from hive_core.outside.models.vendor_refusals import VendorRefusals, stopped_text
-from hive_core.protocol.models.budgets import ALL, BudgetAnswer, BudgetRefusal, Measure, Period, SpendingLimits
+from hive_core.protocol.models.budgets import ALL, BudgetAnswer, BudgetRefusal, Measure, Period
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.providers import ProviderSettings
 from hive_core.protocol.models.usage import CallList, CallsQuery, UsageAnswer, UsageQuery

@@ -10,7 +10,7 @@ from hive_core.outside.models.access import check_budget, find_access
 from hive_core.outside.models.budgets import within
 from hive_core.outside.models.ledger import Ledger
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.settings import Settings
 
 CheckConfig = Callable[[AgentConfig], None]

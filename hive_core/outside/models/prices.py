@@ -15,8 +15,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from hive_core.protocol.models.providers import ModelRates, VendorApi
+from hive_core.protocol.models.providers import ModelRates
 from hive_core.protocol.models.usage import TokenCounts
+from hive_core.protocol.models.vendors import VendorApi
 
 NANO = 1_000_000_000
 """Nanodollars in a dollar."""

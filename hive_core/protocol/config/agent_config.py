@@ -13,8 +13,8 @@ from hive_core.protocol.base import Backend, Recipient, Request
 from hive_core.protocol.config.host_access import BindName, DeviceName
 from hive_core.protocol.config.limits import CpuQuota, IoWeight, MemorySize, TasksMax
 from hive_core.protocol.config.secrets import MAX_SECRETS, SecretName
-from hive_core.protocol.models.budgets import SpendingLimits
-from hive_core.protocol.models.providers import ModelFeature, ProviderName
+from hive_core.protocol.models.limits import SpendingLimits
+from hive_core.protocol.models.vendors import ModelFeature, ProviderName
 from hive_core.protocol.names import ADDRESS_PATTERN
 from hive_core.protocol.network.services import MAX_SERVICES, ServiceName
 from hive_core.protocol.work.repositories import RepositoryName

@@ -8,24 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hive_core.protocol.base import Answer, Request
+from hive_core.protocol.models.limits import SpendingLimits
 
-Dollars = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0, le=1_000_000_000_000_000)]
 ALL = "all"
 """The word for all agents together, which no agent has as its name."""
 Measure = Literal["money", "tokens", "calls"]
 Period = Literal["day", "total"]
-
-
-class SpendingLimits(Request):
-    """The most that is spent on models; None is no limit. Money is in US dollars, and days are those of UTC."""
-
-    money_per_day: Dollars | None = None
-    money_total: Dollars | None = None
-    tokens_per_day: _Count | None = None
-    tokens_total: _Count | None = None
-    calls_per_day: _Count | None = None
-    calls_total: _Count | None = None
 
 
 class BudgetSettings(Request):

@@ -13,8 +13,9 @@ from pydantic import Field, TypeAdapter
 
 from hive_core.protocol.base import Answer
 from hive_core.protocol.models.budgets import BudgetRefusal
-from hive_core.protocol.models.providers import ProviderAccess, VendorApi
+from hive_core.protocol.models.providers import ProviderAccess
 from hive_core.protocol.models.usage import CallOutcome, TokenCounts
+from hive_core.protocol.models.vendors import VendorApi
 
 
 class RelayProvider(Answer):

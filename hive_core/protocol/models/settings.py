@@ -8,7 +8,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from hive_core.protocol.models.providers import ProviderName, ProviderSettings
+from hive_core.protocol.models.providers import ProviderSettings
+from hive_core.protocol.models.vendors import ProviderName
 
 
 class RelaySettings(BaseModel):

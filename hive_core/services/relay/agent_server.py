@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from hive_core.infra.concurrency.threads import Threads
-from hive_core.protocol.models.providers import VendorApi
 from hive_core.protocol.models.refusals import MARKS
+from hive_core.protocol.models.vendors import VendorApi
 from hive_core.services.relay.apis import anthropic, google, openai
 from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms, CheckedCall
 from hive_core.services.relay.apis.headers import presented_keys

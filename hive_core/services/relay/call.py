@@ -15,9 +15,9 @@ import structlog
 from aiohttp import web
 
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
-from hive_core.protocol.models.providers import VendorApi
 from hive_core.protocol.models.refusals import MARKS
 from hive_core.protocol.models.usage import CallOutcome
+from hive_core.protocol.models.vendors import VendorApi
 from hive_core.services.relay.apis import headers
 from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms, CheckedCall
 from hive_core.services.relay.apis.errors import budget_message, error_body, error_event

@@ -70,7 +70,7 @@ class Hive:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.bind(str(link))
         server.listen()
-        self.egress = EgressGateway(server, lambda name: self._directory / name, lambda _: True, self.policies)
+        self.egress = EgressGateway(server, lambda _: True, self.policies)
         self.access = CheckAccess(self.egress, cast(Network, self.policies))
         self._serving = asyncio.create_task(self.egress.run())
         line = [*self._world.on_host(), sys.executable, "-m", "hive_core", "egress", "--link", str(link)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hive_core.infra.database.database import Database
 from hive_core.outside.models.ledger import Ledger
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.usage import TokenCounts
 from tests.unit.core.outside.models.ledger_hive import PROVIDERS

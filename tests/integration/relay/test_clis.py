@@ -14,7 +14,7 @@ from hive_agent.backends.base import Failed, Ok, Turn
 from hive_agent.backends.transcript import Entry, TranscriptText
 from hive_core.protocol.models.budgets import BudgetRefusal
 from hive_core.protocol.models.link import RelayAnswer, RelayReserve
-from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.vendors import VendorApi
 from hive_core.services.relay.apis.errors import budget_message
 from hive_core.services.relay.apis.headers import presented_keys
 from tests.helpers.fake_messages_api import Text as Says

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.vendors import VendorApi
 from hive_core.services.relay.apis.headers import presented_keys
 from tests.helpers.fake_messages_api import Text, ToolUse
 from tests.helpers.real_daemon import Daemon, running

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.usage import CallsQuery, UsageQuery
 from tests.integration.relay.relay_stack import KEY, RelayStack, last_event, relay_stack
 from tests.unit.core.services.relay.fake_vendor import (

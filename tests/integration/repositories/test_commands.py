@@ -50,7 +50,9 @@ async def test_a_repository_on_this_host(daemon: Daemon, tmp_path: Path) -> None
     assert json.loads(out)["repository"]["state"] == "current"
     code, out, _ = await repo(daemon, "show", "notes", "--json")
     assert json.loads(out)["checks"] == [{"name": "test", "argv": ["make", "test"], "timeout_seconds": 600}]
-    code, out, err = await repo(daemon, "set", "notes", "--check-host", "Files.Example.ORG.", "--check-host", "npm", "--json")
+    code, out, err = await repo(
+        daemon, "set", "notes", "--check-host", "Files.Example.ORG.", "--check-host", "npm", "--json"
+    )
     assert (code, json.loads(out)["check_hosts"]) == (0, ["files.example.org", "npm"]), err
     code, _, err = await repo(daemon, "set", "notes", "--check-host", "*.co.uk")
     assert code != 0 and "public suffix" in err, err

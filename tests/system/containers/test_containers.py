@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -50,7 +51,7 @@ async def cat(hive: HostHive) -> str:
     Its name has a hyphen, which systemd escapes in some names and not in others.
     """
     # With the host's network, so that its page has a port there.
-    limits = {"memory_max": "200M", "cpu_quota": 150, "tasks_max": 300}
+    limits: dict[str, Any] = {"memory_max": "200M", "cpu_quota": 150, "tasks_max": 300}
     await hive.spawn_with("my-cat", agent_nix=HOG, network="host", **limits)
     return "my-cat"
 

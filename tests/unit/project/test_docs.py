@@ -46,7 +46,8 @@ from hive_core.protocol import (
     ScriptWork,
 )
 from hive_core.protocol.config.host_access import OfferedBind
-from hive_core.protocol.models.budgets import BudgetSettings, SpendingLimits
+from hive_core.protocol.models.budgets import BudgetSettings
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.providers import ModelRates, ProviderSettings
 from hive_core.protocol.models.settings import RelaySettings
 from hive_core.protocol.network.settings import Egress, EgressLimitSettings

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hive_core.protocol.models.providers import UNBOUNDED_FEATURES, ModelFeature, is_allowed_model
+from hive_core.protocol.models.providers import UNBOUNDED_FEATURES, is_allowed_model
+from hive_core.protocol.models.vendors import ModelFeature
 
 _MOST_OUTPUT = 1_000_000
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,199}")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hive_core.protocol.models.budgets import ALL, BudgetRefusal
-from hive_core.protocol.models.providers import VendorApi
 from hive_core.protocol.models.refusals import MARKS, new_day_text
+from hive_core.protocol.models.vendors import VendorApi
 
 _ANTHROPIC: Mapping[int, str] = {
     400: "invalid_request_error",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from hive_core.protocol.models.providers import ModelFeature
+from hive_core.protocol.models.vendors import ModelFeature
 from hive_core.services.relay.apis.base import (
     ApiRoute,
     CallChecker,

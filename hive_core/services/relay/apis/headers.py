@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
-from hive_core.protocol.models.providers import ModelFeature, VendorApi
+from hive_core.protocol.models.vendors import ModelFeature, VendorApi
 
 _PASSED: Mapping[VendorApi, re.Pattern[str]] = {
     "anthropic": re.compile(

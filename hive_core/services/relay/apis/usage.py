@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hive_core.protocol.models.providers import VendorApi
 from hive_core.protocol.models.usage import TokenCounts
+from hive_core.protocol.models.vendors import VendorApi
 from hive_core.services.relay.apis.sse import EventReader
 
 _MOST_TOKENS = 1_000_000_000

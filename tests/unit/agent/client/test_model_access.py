@@ -9,7 +9,7 @@ import pytest
 from hive_agent.client.model_access import use_relay
 from hive_agent.environment import AgentEnvironment, RelayAddress
 from hive_core.protocol import AgentConfig, Profile
-from hive_core.protocol.models.providers import VENDOR_KEYS, VendorApi
+from hive_core.protocol.models.vendors import VENDOR_KEYS, VendorApi
 
 GIVEN = {
     **dict.fromkeys(VENDOR_KEYS, "a real key"),

@@ -10,7 +10,8 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
 from hive_core.outside.models.vendor_refusals import MOST_REFUSALS
-from hive_core.protocol.models.budgets import AddBudgetRequest, SpendingLimits
+from hive_core.protocol.models.budgets import AddBudgetRequest
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.usage import CallsQuery, UsageQuery
 from tests.unit.core.outside.spending_hive import ROOT, SpendingHive, spending_hive
 

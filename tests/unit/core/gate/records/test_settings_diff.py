@@ -9,7 +9,7 @@ import pytest
 from hive_core.gate.records.settings_diff import describe_changes
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.config.agent_config import McpServer, ScriptRule
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.network.named_sets import NAMED_SETS
 
 OTHER: dict[str, Any] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from hive_core.infra.database.database import Database
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
 from hive_core.outside.models.ledger import Ledger, LedgerNotice, Reservation
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.providers import ModelRates, ProviderSettings
 from hive_core.protocol.models.usage import CallOutcome, TokenCounts

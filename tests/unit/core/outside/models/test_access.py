@@ -9,7 +9,7 @@ import pytest
 from hive_core.errors import HiveError
 from hive_core.outside.models.access import check_budget, find_access
 from hive_core.protocol import AgentConfig
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.providers import ProviderSettings
 
 PROVIDERS = {

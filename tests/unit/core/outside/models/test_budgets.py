@@ -6,7 +6,8 @@ import pytest
 
 from hive_core.outside.models.budgets import CallNeed, Spending, Spent, find_refusal, find_warnings, within
 from hive_core.outside.models.prices import NANO
-from hive_core.protocol.models.budgets import Measure, SpendingLimits
+from hive_core.protocol.models.budgets import Measure
+from hive_core.protocol.models.limits import SpendingLimits
 
 NOTHING = SpendingLimits()
 

@@ -9,7 +9,7 @@ import pytest
 
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
 from hive_core.outside.models.vendor_refusals import MOST_REFUSALS
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.link import RelaySettle
 from hive_core.protocol.models.usage import CallsQuery, TokenCounts, UsageQuery
 from tests.unit.core.outside.models.ledger_hive import RELAY, LedgerHive

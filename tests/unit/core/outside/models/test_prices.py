@@ -7,8 +7,9 @@ import re
 import pytest
 
 from hive_core.outside.models.prices import NANO, price_of, shipped_prices, to_dollars, to_nano
-from hive_core.protocol.models.providers import ModelRates, VendorApi
+from hive_core.protocol.models.providers import ModelRates
 from hive_core.protocol.models.usage import TokenCounts
+from hive_core.protocol.models.vendors import VendorApi
 
 MILLION = 1_000_000
 

@@ -27,7 +27,8 @@ from hive_core.protocol.models.link import (
     RelaySynced,
     read_relay_packet,
 )
-from hive_core.protocol.models.providers import ModelFeature, ProviderAccess, VendorApi
+from hive_core.protocol.models.providers import ProviderAccess
+from hive_core.protocol.models.vendors import ModelFeature, VendorApi
 from hive_core.services.relay.gateway import RelayGateway
 from hive_core.services.relay.keys import KeyDirectory
 from tests.helpers.memory import MEMORY

@@ -19,7 +19,7 @@ from hive_core.cli import main
 from hive_core.cli.commands.outside import shown_spending
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
 from hive_core.outside.models.settlement import UNCERTAIN
-from hive_core.protocol.models.budgets import SpendingLimits
+from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.usage import TokenCounts
 from tests.helpers.memory import MEMORY
 from tests.unit.core.api.call_endpoint import asking, caller

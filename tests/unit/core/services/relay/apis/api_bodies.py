@@ -6,7 +6,7 @@ import json
 from types import ModuleType
 from typing import Any
 
-from hive_core.protocol.models.providers import ModelFeature
+from hive_core.protocol.models.vendors import ModelFeature
 from hive_core.services.relay.apis import anthropic, google, openai
 from hive_core.services.relay.apis.base import ApiRoute, CallTerms, CheckedCall
 from hive_core.services.relay.apis.strict_json import parse

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from hive_core.protocol.models.providers import UNBOUNDED_FEATURES, ModelFeature
+from hive_core.protocol.models.providers import UNBOUNDED_FEATURES
+from hive_core.protocol.models.vendors import ModelFeature
 from hive_core.services.relay.apis import anthropic, google, openai
 from hive_core.services.relay.apis.base import CallRefused
 from hive_core.services.relay.apis.strict_json import BadJson

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hive_core.protocol.models.providers import VendorApi
+from hive_core.protocol.models.vendors import VendorApi
 from hive_core.services.relay.apis.headers import key_header, presented_keys, to_agent, to_vendor
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hive_core.protocol.models.providers import VendorApi
 from hive_core.protocol.models.usage import TokenCounts
+from hive_core.protocol.models.vendors import VendorApi
 from hive_core.services.relay.apis.usage import UsageReader
 
 Events = list[dict[str, Any] | str]

@@ -19,6 +19,7 @@ from hive_core.doctor.hive_checks import (
     check_deployed,
     check_hive,
     check_networks,
+    check_providers,
     check_settings,
     check_state,
     check_variables,
@@ -104,6 +105,8 @@ async def _host(settings: Settings, hive: DaemonFacts) -> list[Finding]:
     if seen:
         found += check_state(await asyncio.to_thread(state_probes.read_state, layout))
         found += check_credentials(await state_probes.read_credentials(layout))
+        keys = await asyncio.to_thread(state_probes.unusable_keys, settings)
+        found += check_providers(settings, keys, await probes.relay_problem() if nixos else "")
     missing = {} if nixos else state_probes.missing_programs(settings.pass_environment)
     found += check_backends(hive.agents, missing) + check_networks(hive.agents)
     if hive.status is not None:

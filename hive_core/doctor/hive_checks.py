@@ -86,6 +86,25 @@ def check_variables(unknown: Sequence[str]) -> list[Finding]:
     return [warning("settings", each, "correct its name, or remove it") for each in unknown]
 
 
+def check_providers(settings: Settings, problems: Mapping[str, str], relay_problem: str) -> list[Finding]:
+    """Check the keys of providers of models; `problems` says by the names of keys why the relay cannot use them.
+
+    `relay_problem` says why the relay's unit does not run, on a host where it is one.
+    """
+    found = []
+    for name, provider in settings.relay.providers.items():
+        for key in provider.keys:
+            if key in problems:
+                what = f"the provider {name} of models cannot use its key {key}: {problems[key]}"
+                remedy = "put the key into that file, with the mode 0600, and restart the daemon"
+                found.append(error("providers", what, remedy))
+    if settings.relay.providers and relay_problem:
+        found.append(error("relay", relay_problem, "see: systemctl status hive-relay"))
+    if settings.relay.providers and not found:
+        found.append(ok("providers", f"providers of models: {', '.join(sorted(settings.relay.providers))}"))
+    return found
+
+
 @dataclass(frozen=True)
 class StateFacts:
     """Facts about a state directory. `lost` are applied repositories of which the database knows nothing.

@@ -250,6 +250,15 @@ async def ask_host(*argv: str) -> CommandOutput:
         return CommandOutput(failed=error.message)
 
 
+async def relay_problem() -> str:
+    """Return why the relay's unit does not run, empty if it does or that is not known."""
+    asked = await ask_host("systemctl", "is-active", "hive-relay.service")
+    found = (asked.text or asked.failed).strip()
+    return (
+        "" if found == "active" or asked.missing else f"the relay does not run, so agents with a provider wait: {found}"
+    )
+
+
 async def bubblewrap() -> str:
     """Try to make a sandbox like that of an agent; returns the reason if that fails, else an empty text."""
     found = shutil.which("bwrap")  # Relative if the PATH is, and then the trial fails.

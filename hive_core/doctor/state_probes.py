@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from hive_core.protocol.base import Backend
 from hive_core.runtimes.agent_environment import SEARCH_PATH
 from hive_core.runtimes.local.runtime import LocalRuntime
 from hive_core.settings import Settings
+from hive_core.text import shown
 
 PROGRAMS = tuple(name for name in get_args(Backend) if name != "scripted")
 """The backends that need a program, which have its name."""
@@ -52,6 +54,24 @@ def lost_agents(layout: Layout, facts: DatabaseFacts | None) -> list[str]:
     except OSError:
         return []
     return sorted(names - known)
+
+
+def unusable_keys(settings: Settings) -> dict[str, str]:
+    """Return why the relay that the daemon starts cannot use keys of providers, by their names; {} under systemd."""
+    names = {key for provider in settings.relay.providers.values() for key in provider.keys}
+    directory = settings.relay.credentials
+    if directory is None:
+        return {} if settings.runtime == "nixos" else dict.fromkeys(names, "the setting relay.credentials is missing")
+    found = {}
+    for name in sorted(names):
+        try:
+            facts = (directory / name).lstat()
+        except OSError as error:
+            found[name] = f"{shown(str(directory / name))}: {error.strerror}"
+            continue
+        if not stat.S_ISREG(facts.st_mode) or facts.st_mode & 0o077:
+            found[name] = f"{shown(str(directory / name))} must be a file of the mode 0600, which nobody else can read"
+    return found
 
 
 async def read_credentials(layout: Layout) -> CredentialFacts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import os
 import shutil
@@ -11,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
+import tomli_w
 from aiohttp import web
 
 from hive_core.protocol.models.vendors import VendorApi
@@ -81,62 +85,102 @@ def with_program(cli: AgentCli, settings: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "cli",
+    ("cli", "network"),
     [
-        *each(CLAUDE),
+        *(pytest.param(*one.values, "sealed", id=one.id, marks=one.marks) for one in each(CLAUDE)),
         *(
-            pytest.param(*one.values, id=one.id, marks=[*one.marks, pytest.mark.thorough])
-            for one in each(OPENCODE, CODEX, GEMINI)
+            pytest.param(*one.values, network, id=f"{one.id}-{network}", marks=[*one.marks, pytest.mark.thorough])
+            for network, ones in (("sealed", each(OPENCODE, CODEX, GEMINI)), ("host", each(CLAUDE)))
+            for one in ones
         ),
     ],
 )
-async def test_a_sealed_agent_works_without_a_key(hive_home: Path, cli: AgentCli) -> None:
-    """A sealed agent does a turn with tools through the relay, and the vendor's key is nowhere in it or in the hive."""
-    api = APIS[cli.name]
+async def test_a_sealed_agent_works_without_a_key(hive_home: Path, cli: AgentCli, network: str) -> None:
+    """An agent does a turn with tools through the relay, and the vendor's key is nowhere in it or in the hive."""
     body = "four sheep and a goat"
-    model = Answers(
-        [ToolUse(cli.send, {"to": "operator", "body": body})], [cli.shell("echo three horses")], [Text("Done.")]
-    )
-    async with cli.serve(model) as served, vendor_of(served) as url:
-        settings = relay_settings(hive_home, url, api)
-        passed = with_program(cli, settings)
-        # The operator's own key reaches agents without a provider only.
-        hive = Daemon(hive_home, settings=settings, environment={**passed, "ANTHROPIC_API_KEY": KEY})
-        async with running(hive):
-            config: dict[str, Any] = {
-                "backend": cli.name,
-                "model": cli.model,
-                "provider": "vendor",
-                "network": "sealed",
-            }
-            if cli.program is not None:
-                config["binds"] = ["clis"]
+    texts = [KEY.encode(), body.encode()]
+    send, shell = ToolUse(cli.send, {"to": "operator", "body": body}), cli.shell("echo three horses")
+    async with cli.serve(Answers([send], [shell], [Text("Done.")])) as served, vendor_of(served) as url:
+        settings = relay_settings(hive_home, url, APIS[cli.name])
+        # The operator's own key is for agents without a provider.
+        environment = {**with_program(cli, settings), "ANTHROPIC_API_KEY": KEY}
+        async with running(Daemon(hive_home, settings=settings, environment=environment)) as hive:
+            config: dict[str, Any] = {"backend": cli.name, "model": cli.model, "provider": "vendor", "network": network}
+            config |= {"binds": ["clis"]} if cli.program is not None else {}
             await hive.ask("POST", "/v1/agents", {"name": "ada", "config": config})
             await hive.agent_until("ada", lambda one: one["state"] == "idle", 60)
             await hive.ask("POST", "/v1/messages", {"to": "ada", "body": "how many animals are there?"})
-            await hive.agent_until("ada", lambda one: one["unacked"] == 0 and one["state"] == "idle", 120)
-            inbox = await hive.ask("GET", "/v1/messages")
-            assert body in json.dumps(inbox)
+            ada = await hive.agent_until("ada", lambda one: one["unacked"] == 0 and one["state"] == "idle", 120)
+            assert body in json.dumps(await hive.ask("GET", "/v1/messages"))
             assert "three horses" in json.dumps(served.requests[-1])
-            outcomes = hive.sql("SELECT provider, outcome, cost > 0 FROM model_calls WHERE agent = 'ada'")
-            assert len(outcomes) >= 3
-            assert set(outcomes) == {("vendor", "done", 1)}
-            ada = (await hive.agents())["ada"]
-            texts = [KEY.encode(), body.encode()]
-            found = set()
+            calls = hive.sql("SELECT provider, outcome, cost > 0 FROM model_calls WHERE agent = 'ada'")
+            assert len(calls) >= 3
+            assert set(calls) == {("vendor", "done", 1)}
+            found = set[bytes]()
             for pid in processes_of(ada["pid"]):
                 found |= texts_in_process(pid, texts)
             assert found == {body.encode()}, "the key is in a process of the agent, or nothing was searched"
         assert texts_in_files(hive_home / "s", texts) == {body.encode()}
-        assert texts_in_files(hive_home / "log", [KEY.encode()]) == set()
+        assert texts_in_files(hive_home / "log", texts) == set()
+
+
+async def test_an_agent_with_the_hosts_network_has_a_key_of_its_own(hive_home: Path) -> None:
+    """Who does not have the key of the agent's harness gets nothing on its port, and a stopped agent has none."""
+    settings = relay_settings(hive_home, "http://127.0.0.1:9", "anthropic")
+    async with running(Daemon(hive_home, settings=settings)) as hive, aiohttp.ClientSession() as session:
+        config = {"backend": "scripted", "provider": "vendor", "network": "host"}
+        await hive.ask("POST", "/v1/agents", {"name": "ada", "config": config})
+        ada = await hive.agent_until("ada", lambda one: one["state"] == "idle", 60)
+        (port,) = {
+            each.laddr.port for each in psutil.Process(ada["pid"]).net_connections() if each.status == "LISTEN"
+        } - {ada["web_port"]}
+        url = f"http://127.0.0.1:{port}/vendor/v1/messages"
+        for headers in ({}, {"x-api-key": "hyperhive"}, {"authorization": "Bearer x"}):
+            async with session.post(url, json={}, headers=headers) as answer:
+                assert answer.status == 401
+        await hive.ask("POST", "/v1/agents/ada/stop")
+        async with asyncio.timeout(20):
+            while not await is_closed(session, url):
+                await asyncio.sleep(0.02)
+        assert hive.sql("SELECT count(*) FROM model_calls") == [(0,)]
+
+
+async def test_what_cannot_be_had_is_refused(hive_home: Path) -> None:
+    """A spawn and a proposal with an unknown provider, or a budget above the ceiling, are refused by name."""
+    settings = relay_settings(hive_home, "http://127.0.0.1:9", "anthropic")
+    settings |= {"sandbox": "none", "unsealed": "true", "budget": json.dumps({"ceilings": {"money_per_day": 5}})}
+    async with running(Daemon(hive_home, settings=settings)) as hive:
+        config: dict[str, Any] = {"backend": "claude", "network": "host"}
+        await hive.ask("POST", "/v1/agents", {"name": "bob", "config": config, "start": False})
+        now = await hive.ask("GET", "/v1/agents/bob/configuration")
+        for more, code in (
+            ({"provider": "other"}, "unknown_provider"),
+            ({"provider": "vendor", "features": ["web"]}, "feature_not_offered"),
+            ({"provider": "vendor", "budget": {"money_per_day": 6}}, "above_ceiling"),
+        ):
+            asked = {"name": "ada", "config": {**config, **more}, "start": False}
+            status, answer = await hive.request("POST", "/v1/agents", asked)
+            assert (status, answer["error"]["code"]) == (400, code)
+            content = base64.b64encode(tomli_w.dumps({**config, **more}).encode()).decode()
+            edit = {"files": {**now["files"], "agent.toml": content}, "base": now["commit"], "note": "try"}
+            status, answer = await hive.request("POST", "/v1/agents/bob/configuration", edit)
+            assert (status, answer["error"]["code"]) == (400, code)
+
+
+async def is_closed(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.post(url, json={}):
+            return False
+    except aiohttp.ClientConnectionError:
+        return True
 
 
 def processes_of(pid: int) -> Iterator[int]:
-    """The processes that share the network of the harness: all of a sealed agent."""
-    network = os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115 - it is no path
+    """The processes of a sandbox: they share the namespace of process ids with the harness."""
+    sandbox = os.readlink(f"/proc/{pid}/ns/pid")  # noqa: PTH115 - it is no path
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdecimal() and os.readlink(entry / "ns/net") == network:  # noqa: PTH115
+            if entry.name.isdecimal() and os.readlink(entry / "ns/pid") == sandbox:  # noqa: PTH115
                 yield int(entry.name)
 
 

@@ -19,10 +19,12 @@ from hive_core.doctor.hive_checks import (
     check_credentials,
     check_deployed,
     check_hive,
+    check_providers,
     check_settings,
     check_state,
 )
 from hive_core.doctor.probes import daemon_facts
+from hive_core.doctor.state_probes import unusable_keys
 from hive_core.errors import HiveError
 from hive_core.protocol import AgentStatus, Deployment, HiveStatus
 from hive_core.settings import LimitCeilings, Settings
@@ -169,3 +171,24 @@ def test_protection_of_credentials_is_told() -> None:
     assert (lost.severity, lost.what) == (
         "warning", "a key of credentials cannot be used: 0123: encrypted with another key",
     )  # fmt: skip
+
+
+def test_keys_of_providers(tmp_path: Path) -> None:
+    """A provider whose key is missing, or could be read by others, is named, and so is a relay that does not run."""
+    for name, mode in (("good", 0o600), ("open", 0o644)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    providers = {name: {"api": "openai", "keys": [name]} for name in ("good", "open", "gone")}
+    settings = Settings.model_validate({"relay": {"credentials": tmp_path, "providers": providers}})
+    problems = unusable_keys(settings)
+    assert sorted(problems) == ["gone", "open"]
+    found = check_providers(settings, problems, "")
+    assert [each.severity for each in found] == ["error", "error"]
+    assert "the provider open of models cannot use its key open" in found[0].what and "0600" in found[0].what
+    assert "No such file" in found[1].what
+    only = settings.model_copy(update={"relay": settings.relay.model_copy(update={"providers": {}})})
+    assert check_providers(only, {}, "the relay does not run") == []
+    assert severities(check_providers(settings, {}, "")) == {"providers": "ok"}
+    assert severities(check_providers(settings, {}, "the relay does not run")) == {"relay": "error"}
+    unset = Settings.model_validate({"relay": {"providers": providers}})
+    assert "relay.credentials is missing" in unusable_keys(unset)["good"]

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hive_core.protocol.network.hosts import NoHost, normal_host, split_port
+from hive_core.protocol.network.policy import EgressPolicy
 from hive_core.protocol.network.rules import (
     DEFAULT_PORTS,
     BadRule,
@@ -18,6 +19,7 @@ from hive_core.protocol.network.rules import (
     parse_entry,
     parse_rule,
 )
+from hive_core.services.egress.checks.decision import Decider
 
 _LABELS = ["a", "b", "xn--bcher-kva", "www", "x1"]
 _TOPS = ["example.org", "example.co.uk", "a.example.org", "debian.org"]
@@ -47,6 +49,42 @@ def test_a_set_of_rules_decides_as_its_rules_do(rules: list[Rule], host: str, po
     assert found is None or (found in rules and model([found], host, port))
     denied = RuleSet(rules, every_port=True).find(host, port)
     assert (denied is not None) == model(rules, host, port, denies=True)
+
+
+@given(
+    st.lists(_RULES, max_size=4),
+    st.lists(st.tuples(_RULES, st.integers(0, 20)), max_size=4),
+    st.lists(_RULES, max_size=2),
+    st.lists(st.tuples(_RULES, st.integers(0, 20)), max_size=2),
+    st.none() | st.integers(0, 20),
+    st.lists(st.tuples(st.integers(0, 8), _HOSTS, _PORTS), max_size=6),
+)
+def test_timed_rules_hold_to_their_ends(
+    allowed: list[Rule],
+    allowed_until: list[tuple[Rule, int]],
+    denied: list[Rule],
+    denied_until: list[tuple[Rule, int]],
+    open_until: int | None,
+    asked: list[tuple[int, str, int]],
+) -> None:
+    """Whenever the proxy is asked, it decides by just the rules that have not ended, without hearing of ends."""
+    policy = EgressPolicy(
+        allow=[str(rule) for rule in [*allowed, *(rule for rule, _ in allowed_until)]],
+        allow_ends=[end for _, end in allowed_until],
+        deny=[str(rule) for rule in [*denied, *(rule for rule, _ in denied_until)]],
+        deny_ends=[end for _, end in denied_until],
+        open=open_until is not None,
+        open_end=open_until,
+    )
+    now = [0]
+    decider = Decider(policy, lambda: now[0])
+    for later, host, port in asked:
+        now[0] += later
+        allows = [*allowed, *(rule for rule, end in allowed_until if now[0] < end)]
+        denies = [*denied, *(rule for rule, end in denied_until if now[0] < end)]
+        is_open = open_until is not None and now[0] < open_until
+        reaches = (is_open or model(allows, host, port)) and not model(denies, host, port, denies=True)
+        assert (decider.refuse(host, port) is None) == reaches
 
 
 @given(_RULES)

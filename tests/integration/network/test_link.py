@@ -162,6 +162,38 @@ async def test_limits_of_connections_and_time(own: FakeDaemon) -> None:
     await held.end()
 
 
+_FLOOD = """
+import socket, time
+held = []
+for _ in range(600):
+    held.append(socket.socket())
+    held[-1].setblocking(False)
+    held[-1].connect_ex(("127.0.0.1", 3128))
+print("flooded", flush=True)
+time.sleep(60)
+"""
+
+
+async def test_many_connections_of_one_agent(own: FakeDaemon) -> None:
+    """An agent that opens connections without end is served up to its limit, and delays no other agent."""
+    await own.allow("ok.example.org", name="bob", limits={"connections": 20})
+    await own.allow("ok.example.org")
+    await own.lend(name="bob")
+    await own.lend(name="ada", kind="listen6")
+    flood = await asyncio.create_subprocess_exec(
+        *own.world.in_agent(), sys.executable, "-c", _FLOOD, env=own.world.environment(), stdout=subprocess.PIPE
+    )
+    try:
+        assert flood.stdout is not None
+        assert await asyncio.wait_for(flood.stdout.readline(), 20) == b"flooded\n"
+        line = ["curl", "-sS", "-x", "http://[::1]:3128", "-o", "/dev/null", "-w", "%{response_code}"]
+        assert await own.world.run(*line, "https://ok.example.org/") == (0, "200")
+        assert (await own.settle())["connections"] <= 100
+    finally:
+        flood.kill()
+        await flood.wait()
+
+
 async def test_a_daemon_that_is_away(own: FakeDaemon) -> None:
     """The proxy goes on while the daemon is away; when it is back, what it does not name is gone."""
     await own.allow("ok.example.org", "ok.example.org:22")

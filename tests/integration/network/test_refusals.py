@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hive_core.protocol.network.packets import Reason
 from tests.helpers.network.fake_daemon import FakeDaemon
 from tests.helpers.network.hostile_requests import CORPUS
-from tests.helpers.network.world import HOST_PUBLIC, SERVER_4, SERVER_6
+from tests.helpers.network.world import DNS, HOST_PUBLIC, SERVER_4, SERVER_6
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -226,16 +227,68 @@ async def test_an_open_network(daemon: FakeDaemon) -> None:
 
 
 async def test_nothing_but_the_proxy_is_there(daemon: FakeDaemon) -> None:
-    """Without the proxy, a program in the agent reaches nothing: no address, no name, no datagram."""
+    """Without the proxy, a program in the agent reaches nothing: no address, no name, by no program."""
     plain = daemon.world.environment()
     for line in (
         f"curl -sS --max-time 5 https://{SERVER_4}/",
         f"curl -sS --max-time 5 'https://[{SERVER_6}]/'",
-        "curl -sS --max-time 5 https://ok.example.org/",
+        "curl -sS --max-time 5 https://secret-way.example.org/",
         "curl -sS --max-time 5 http://10.9.0.1/",
+        "git ls-remote git://secret-way.example.org/x",
     ):
         status, printed = await daemon.world.run(*shlex.split(line), environment=plain)
         assert status != 0, printed
+    assert not [each for each in daemon.world.queries() if "secret-way" in each]
+
+
+_ATTEMPTS = f"""
+import errno, json, socket, sys
+def attempt(family, kind, protocol, place, connects=False):
+    try:
+        with socket.socket(family, kind, protocol) as made:
+            made.settimeout(5)
+            made.connect(place) if connects else made.sendto(b"x" * 32, place)
+        return "sent"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+inet, inet6, udp, raw = socket.AF_INET, socket.AF_INET6, socket.SOCK_DGRAM, socket.SOCK_RAW
+print(json.dumps({{
+    "tcp": attempt(inet, socket.SOCK_STREAM, 0, ("{SERVER_4}", 443), True),
+    "tcp on IPv6": attempt(inet6, socket.SOCK_STREAM, 0, ("{SERVER_6}", 443), True),
+    "udp": attempt(inet, udp, 0, ("{DNS}", 53)),
+    "udp on IPv6": attempt(inet6, udp, 0, ("{SERVER_6}", 443)),
+    "multicast": attempt(inet, udp, 0, ("224.0.0.251", 5353)),
+    "broadcast": attempt(inet, udp, 0, ("255.255.255.255", 67)),
+    "raw": attempt(inet, raw, socket.IPPROTO_ICMP, ("{SERVER_4}", 0)),
+    "raw on IPv6": attempt(inet6, raw, socket.IPPROTO_ICMPV6, ("{SERVER_6}", 0)),
+    "abstract": attempt(socket.AF_UNIX, socket.SOCK_STREAM, 0, "\\0" + sys.argv[1], True),
+    "abstract datagram": attempt(socket.AF_UNIX, udp, 0, "\\0" + sys.argv[1] + "-d"),
+    "interfaces": [name for _, name in socket.if_nameindex()],
+}}))
+"""
+"""Tries every kind of socket that could lead out; in these tests with all rights that a sealed agent could have."""
+
+
+async def test_no_kind_of_socket_leads_out(daemon: FakeDaemon) -> None:
+    """TCP, UDP, raw and abstract unix sockets reach neither the world nor the host, not even with all capabilities."""
+    name = f"hive-world-{daemon.status.parent.name}"
+    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        stream.bind(f"\0{name}")
+        stream.listen()
+        datagrams.bind(f"\0{name}-d")
+        status, printed = await daemon.world.run(sys.executable, "-c", _ATTEMPTS, name)
+        assert status == 0, printed
+        found = json.loads(printed)
+        assert found.pop("interfaces") == ["lo"]
+        unreached = ("ECONNREFUSED", "ENETUNREACH", "EACCES", "EADDRNOTAVAIL")
+        assert {each: end for each, end in found.items() if end not in unreached} == {}, found
+        assert found["tcp"] == found["udp"] == "ENETUNREACH"  # At once, and not after a time.
+        for each in (stream, datagrams):
+            each.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            stream.accept()
+        with pytest.raises(BlockingIOError):
+            datagrams.recv(100)
 
 
 async def test_hostile_requests(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
+
+from hive_agent.infra.without_openssl import without_openssl
 
 
 def main() -> None:
@@ -15,7 +18,9 @@ def main() -> None:
         from hive_agent.client.proxied import connect  # noqa: PLC0415
 
         sys.exit(connect(sys.argv[2], int(sys.argv[3])))
-    from hive_agent.main import main_for  # noqa: PLC0415
+    # Tools may have to reach MCP servers on the network; the harness itself speaks on unix sockets only.
+    with without_openssl() if sys.argv[1:] == ["serve"] else nullcontext():
+        from hive_agent.main import main_for  # noqa: PLC0415
     from hive_agent.role import AGENT  # noqa: PLC0415
 
     main_for(AGENT)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
+
+from hive_agent.infra.without_openssl import without_openssl
 
 
 def main() -> None:
@@ -11,7 +14,9 @@ def main() -> None:
         from hive_agent.access.server import main as serve_sessions  # noqa: PLC0415
 
         sys.exit(serve_sessions())
-    from hive_agent.main import main_for  # noqa: PLC0415
+    # Tools may have to reach MCP servers on the network; the harness itself speaks on unix sockets only.
+    with without_openssl() if sys.argv[1:] == ["serve"] else nullcontext():
+        from hive_agent.main import main_for  # noqa: PLC0415
     from hive_manager.role import MANAGER  # noqa: PLC0415
 
     main_for(MANAGER)

@@ -31,18 +31,21 @@ async def main(path: Path, instance: str) -> None:
     await ledger.open_relay(instance)
     numbers = itertools.count(1)
 
+    async def reserve(agent: str) -> str:
+        name = f"{instance}-{next(numbers)}"
+        request = RelayReserve(id=1, call=name, agent=agent, provider="plain", model="m", bytes=3_000, max_tokens=1_000)
+        granted = (await ledger.reserve(request, instance)).granted
+        say("reserved" if granted else "refused", name)
+        return name
+
     async def call(agent: str) -> None:
         while True:
-            name = f"{instance}-{next(numbers)}"
-            request = RelayReserve(
-                id=1, call=name, agent=agent, provider="plain", model="m", bytes=3_000, max_tokens=1_000
-            )
-            granted = (await ledger.reserve(request, instance)).granted
-            say("reserved" if granted else "refused", name)
+            name = await reserve(agent)
             tokens = TokenCounts(input=100, output=50)
             await ledger.settle(RelaySettle(id=1, call=name, outcome="done", tokens=tokens, complete=True))
             say("settled", name)
 
+    await reserve("a0")  # It is under way at the end in any case.
     await asyncio.gather(writing, *(call(f"a{number}") for number in range(AGENTS)))
 
 

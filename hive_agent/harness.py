@@ -122,6 +122,7 @@ class Harness:
             log.info("serving %s (%s) on deployment %d", profile.name, profile.config.backend, profile.deployment)
             turn_loop, controls = await self._build(stack, profile)
             await self._open(stack, self._page(controls, profile), "the agent's page cannot be served")
+            stack.push_async_callback(controls.close)  # Before the page, which waits for requests that log in.
             await self._open(stack, self._programs(profile), "long-running programs cannot be kept")
             background = [
                 asyncio.create_task(self._registration.keep()),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from hive_agent.backends.base import Login, LoginFailed
 from hive_agent.infra import log as harness_log
@@ -13,6 +14,8 @@ from hive_agent.turns.conversation.conversation import Conversation
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _LOGIN_SECONDS = 900.0
 """A login without a code is cancelled after this time."""
 _CODE_SECONDS = 120.0
@@ -20,7 +23,10 @@ _LONGEST_CODE = 10_000
 
 
 class LoginController:
-    """At most one login at a time. `changed` is called when one starts or ends."""
+    """At most one login at a time. `changed` is called when one starts or ends.
+
+    A program that neither accepts nor rejects a code keeps nobody waiting: `close` and a new login end the check.
+    """
 
     def __init__(self, conversation: Conversation, changed: Callable[[], object]) -> None:
         self._conversation = conversation
@@ -28,6 +34,9 @@ class LoginController:
         self._login: Login | None = None
         self._expiry: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._step: asyncio.Task[Any] | None = None
+        """What the program does now, while the lock is held."""
+        self._checks_code = False
 
     @property
     def url(self) -> str | None:
@@ -35,15 +44,17 @@ class LoginController:
         return None if self._login is None else self._login.url
 
     async def begin(self) -> str:
-        """The address of the login in progress, or of a new one. Raises ActionNotPossible."""
+        """The address of the login in progress, or of a new one while a code is checked. Raises ActionNotPossible."""
+        if self._checks_code:
+            self._cancel_step()  # Whoever logs in again has given that code up.
         async with self._lock:
             if self._login is not None:
                 return self._login.url
             if self._conversation.busy:
                 raise ActionNotPossible("A turn is running. Log in when it has ended, or cancel it.")
             try:
-                self._login = await self._conversation.log_in()
-            except LoginFailed as error:
+                self._login = await self._run(self._conversation.log_in())
+            except (LoginFailed, ActionNotPossible) as error:
                 raise ActionNotPossible(str(error)) from None
             except Exception as error:
                 log.error("the login could not be started: %s", harness_log.where(error))
@@ -59,10 +70,11 @@ class LoginController:
         async with self._lock:
             if self._login is None:
                 raise ActionNotPossible("No login is in progress. Start one first.")
+            self._checks_code = True
             try:
                 async with asyncio.timeout(_CODE_SECONDS):
-                    await self._login.submit_code(code.strip())
-            except LoginFailed as error:
+                    await self._run(self._login.submit_code(code.strip()))
+            except (LoginFailed, ActionNotPossible) as error:
                 raise ActionNotPossible(str(error)) from None
             except TimeoutError:
                 raise ActionNotPossible(
@@ -72,12 +84,31 @@ class LoginController:
                 log.error("the login failed: %s", harness_log.where(error))
                 raise ActionNotPossible("The login failed. See the agent's log, then start again.") from None
             finally:
+                self._checks_code = False
                 await self._end()
 
     async def close(self) -> None:
-        """Cancel the login in progress."""
+        """Cancel the login in progress, also while the program is started or checks a code."""
+        self._cancel_step()
         async with self._lock:
             await self._end()
+
+    async def _run(self, step: Coroutine[Any, Any, T]) -> T:
+        """Await a step of the login, which `_cancel_step` can end. Raises ActionNotPossible then."""
+        self._step = task = asyncio.create_task(step)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            raise ActionNotPossible("This login was given up: the agent ends, or a new login was begun.") from None
+        finally:
+            self._step = None
+
+    def _cancel_step(self) -> None:
+        if self._step is not None:
+            self._step.cancel()
 
     async def _expire(self) -> None:
         await asyncio.sleep(_LOGIN_SECONDS)

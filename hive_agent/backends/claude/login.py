@@ -16,6 +16,8 @@ from hive_agent.infra.processes import Program, running
 _URL = re.compile(r"https://[!-~]{1,4000}(?=\s)")
 # Terminal control sequences.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+# Claude Code asks again, without an end, for a code that was not copied whole.
+_ASKS_AGAIN = re.compile(r"look like the full code|invalid code", re.IGNORECASE)
 _URL_SECONDS = 60.0
 _RESULT_SECONDS = 90.0
 _STATUS_SECONDS = 45.0
@@ -108,6 +110,8 @@ class ClaudeLogin:
             async with asyncio.timeout(_RESULT_SECONDS):
                 while not self._ended:
                     self._changed.clear()
+                    if _ASKS_AGAIN.search(self._output):
+                        raise LoginFailed(self._with_output("Claude Code did not accept the code"))
                     await self._changed.wait()
                 exit_code = await self._program.process.wait()
         except TimeoutError:

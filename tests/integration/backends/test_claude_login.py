@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ async def test_login(tmp_path: Path) -> None:
             await login.submit_code(service.code_for(login.url, "wrong"))
         await login.close()
         assert not await backend.logged_in()
+
+        login = await backend.log_in()
+        with pytest.raises(LoginFailed, match=r"did not accept the code: .*full code"):
+            async with asyncio.timeout(20):
+                await login.submit_code("half-a-code")
+        await login.close()
 
         login = await backend.log_in()
         await login.submit_code(service.code_for(login.url))

@@ -84,7 +84,8 @@ class HarnessViews:
         seconds: float | None = _SECONDS,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         # The harness accepts only when its page is opened, so connecting succeeds at once and answering may not.
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
+        silence = _SILENCE_SECONDS if seconds is None else None
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT_SECONDS, sock_read=silence)
         sent = {**(headers or {}), CONTROL_KEY: self.key(name), "Accept-Encoding": "identity"}
         if body is not None:
             sent["Content-Type"] = "application/json"

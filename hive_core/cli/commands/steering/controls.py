@@ -246,6 +246,7 @@ def login(socket: str | None, name: str, code: str | None, as_json: bool) -> Non
         code = sys.stdin.readline().strip()
         if not code:
             raise click.UsageError("No code was given. The login waits for 15 minutes: give --code CODE then.")
+        click.echo(dim("The code is being checked ..."), err=True)
     given: dict[str, Any] = client.post(agent_path(name, "control/code"), {"code": code}, wait=_LOGIN_SECONDS)
     if as_json:
         print_json(given)

@@ -23,15 +23,19 @@ Run = Callable[[Turn], Awaitable[TurnOutcome]]
 
 
 class FakeLogin:
-    """Takes the code `right`."""
+    """Takes the code `right`, and neither accepts nor rejects `lost`."""
 
     url = "https://login.example/1"
 
     def __init__(self, backend: FakeBackend) -> None:
         self._backend = backend
         self.closed = False
+        self.checking = asyncio.Event()
 
     async def submit_code(self, code: str) -> None:
+        if code == "lost":
+            self.checking.set()
+            await asyncio.Event().wait()
         if code != "right":
             raise LoginFailed("that code is wrong")
         self._backend.credentials = True

@@ -109,6 +109,42 @@ async def test_login_is_given_up(core: FakeCore, tmp_path: Path, monkeypatch: py
         assert running.backend.logins[1].closed
 
 
+@pytest.mark.parametrize("ended_by", ["a new login", "the end of the harness"])
+async def test_a_code_without_an_answer_keeps_nobody_waiting(core: FakeCore, tmp_path: Path, ended_by: str) -> None:
+    """While a program neither accepts nor rejects a code, a new login begins at once, and the harness can end."""
+    async with serving(core, tmp_path, well) as running, asyncio.timeout(10):
+        await idle(core)
+        await running.desk.log_in()
+        lost = asyncio.create_task(running.desk.give_code("lost"))
+        await running.backend.logins[0].checking.wait()
+        if ended_by == "a new login":
+            await running.desk.log_in()
+            await running.desk.give_code("right")
+        else:
+            await running.end()
+        with pytest.raises(ActionNotPossible, match="given up"):
+            await lost
+        assert all(login.closed for login in running.backend.logins)
+
+
+async def test_a_login_that_is_being_started_ends_with_the_harness(core: FakeCore, tmp_path: Path) -> None:
+    """A program that does not show its address does not keep the harness from ending."""
+    started = asyncio.Event()
+
+    async def starts() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with serving(core, tmp_path, well) as running, asyncio.timeout(10):
+        await idle(core)
+        running.backend.log_in = starts  # type: ignore[method-assign, assignment]
+        login = asyncio.create_task(running.desk.log_in())
+        await started.wait()
+        await running.end()
+        with pytest.raises(ActionNotPossible, match="given up"):
+            await login
+
+
 async def test_no_login_during_a_turn(core: FakeCore, tmp_path: Path) -> None:
     """While a turn runs its program is left alone; what a backend cannot do is said in its own words."""
     await core.deliver("x")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hive_core.api.routes.agents import harness_view
 from hive_core.api.routes.agents.harness_view import MOST_ANSWER_BYTES, MOST_EVENT_BYTES, HarnessViews
 from hive_core.errors import HiveError
-from hive_core.protocol import HarnessView, Request
+from hive_core.protocol import Answer, HarnessView, Request
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -71,6 +72,18 @@ async def test_a_hostile_answer_is_refused_in_words(tmp_path: Path, speak: Speak
         with pytest.raises(HiveError) as refused:
             await views.ask("ada", "state", HarnessView)
     assert refused.value.code == code and refused.value.message.isprintable()
+
+
+async def test_an_order_has_all_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A harness that is silent while it carries out an order is waited for, as long as the order may take."""
+    monkeypatch.setattr(harness_view, "_SILENCE_SECONDS", 0.01)
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.1)  # Longer than the silence that ends a stream.
+        await saying(b"{}")(reader, writer)
+
+    async with harness(tmp_path, slow) as views:
+        assert await views.order("ada", "login", Request(), Answer, 20.0) == Answer()
 
 
 async def test_a_harness_that_never_answers_is_given_up(tmp_path: Path) -> None:

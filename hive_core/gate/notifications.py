@@ -45,6 +45,7 @@ def review(data: QuotedProposal, commit: str, diff: ShownDiff) -> str:
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
         _how_to_decide(data, commit),
+        _reach(data),
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
         f"{data.note.block(_NOTE, otherwise=_NO_NOTE)}",
         f"Approved so far:\n{join_list(data.approvals, _LINES, _WIDTH)}" if data.approvals else "",
@@ -65,6 +66,7 @@ def endorsed(data: QuotedProposal, who: str, commit: str) -> str:
     return _paragraphs(
         f"Review proposal {name}: approve or deny it (state {data.state}).",
         _how_to_decide(data, commit),
+        _reach(data),
         f"{_party(who)} has approved it{said}",
         f"{_party(data.by)} proposes to {_wish(data)}. The note with it, in the words of who proposed:\n"
         f"{data.note.block(_NOTE, otherwise=_NO_NOTE)}",
@@ -194,6 +196,11 @@ def _how_to_decide(data: QuotedProposal, commit: str) -> str:
         f"    hive-c0re approve {agent} {number} --expect {state} --commit {commit}\n"
         f"    hive-c0re deny {agent} {number} --expect {state} --commit {commit} --note 'why'"
     )
+
+
+def _reach(data: QuotedProposal) -> str:
+    """Return what a sealed agent would not have, which stands before all that somebody else has written."""
+    return "\n".join(["BEYOND THE SEAL, it gets:", *(f"- {each}" for each in data.reach)]) if data.reach else ""
 
 
 def _result(data: QuotedProposal, commit: str) -> str:

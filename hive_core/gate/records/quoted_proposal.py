@@ -8,6 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from hive_core.gate.records.fetches import FetchPermission
+from hive_core.gate.records.settings_diff import find_reach
 from hive_core.gate.records.states import State
 from hive_core.protocol import Decider, ProposalKind
 from hive_core.runtimes.base import Fetch
@@ -23,7 +24,8 @@ P = ParamSpec("P")
 class QuotedProposal:
     """The data of a tag. Names, numbers, states and labels of parties are the hive's; the other texts are an agent's.
 
-    What the hive says itself in `outcome` is quoted, too, since it often repeats a text of the agent.
+    What the hive says itself in `outcome` is quoted, too, since it often repeats a text of the agent. `reach` is what
+    leads out of the sandbox, in the hive's words.
     """
 
     agent: str
@@ -40,6 +42,7 @@ class QuotedProposal:
     note: Quoted
     outcome: Quoted
     settings: Sequence[Quoted]
+    reach: Sequence[str]
     closure_changes: Sequence[Quoted]
     log_tail: Quoted
     allowed_fetches: FetchPermission | None
@@ -63,6 +66,7 @@ def quote_proposal(data: ProposalTag) -> QuotedProposal:
         note=Quoted(data.note),
         outcome=Quoted(data.outcome),
         settings=[Quoted(line) for line in data.settings],
+        reach=find_reach(data.settings),
         closure_changes=[Quoted(line) for line in data.closure_changes],
         log_tail=Quoted(data.log_tail),
         allowed_fetches=data.allowed_fetches,

@@ -50,6 +50,20 @@ def describe_changes(old: AgentConfig | None, new: AgentConfig) -> list[str]:
     return lines
 
 
+def find_reach(lines: Sequence[str]) -> list[str]:
+    """Return what leads out of the sandbox by these lines of a description, in the hive's words."""
+    return [
+        effect
+        for (key, _), effect in _EFFECTS.items()
+        if any(_gives(line, f"{key}: ", f"({effect})") for line in lines)
+    ]
+
+
+def _gives(line: str, key: str, effect: str) -> bool:
+    # A list of an agent's own words begins each of its lines with its key.
+    return line.startswith(key) and line.endswith(effect)
+
+
 def _changed(key: str, before: Any, after: Any) -> list[str]:
     if isinstance(before, SpendingLimits):
         pairs = ((name, value, getattr(after, name)) for name, value in before)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hive_core.gate import notifications
 from hive_core.gate.policy import Principal
 from hive_core.gate.records.fetches import FetchPermission
+from hive_core.gate.records.settings_diff import describe_changes
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.records.transitions import Transition
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
-from hive_core.protocol import MAX_BODY_BYTES, ChangedFile
+from hive_core.protocol import MAX_BODY_BYTES, AgentConfig, ChangedFile
 from hive_core.runtimes.base import Fetch
 from hive_core.text import PLAIN_DIFF
 
@@ -95,6 +96,19 @@ def test_a_review_holds_what_a_decision_needs() -> None:
     assert "\n- tools: added Bash(docker *)" in text
     assert "\n- docker: 27.1 added" in text
     assert "\n> diff --git a/prompt.md b/prompt.md\n> @@ -1 +1 @@\n> -old\n> +new" in text
+
+
+def test_what_leads_out_of_the_sandbox_is_said_first() -> None:
+    """The whole network of the host, also by the Nix daemon, stands in the hive's words before the proposer's."""
+    wide = AgentConfig(network="host", nix_daemon=True)
+    for settings in (describe_changes(None, wide), describe_changes(AgentConfig(), wide)):
+        text = review(settings=settings)
+        at = text.index("BEYOND THE SEAL, it gets:\n- the whole network of the host")
+        assert at < text.index("- the host's Nix daemon") < text.index("I need docker")
+    less = describe_changes(wide, AgentConfig())
+    words = ["tools: added network: host (the internet)", "model: x -> (the host's Nix daemon)"]
+    for settings in (less, words, describe_changes(None, AgentConfig())):
+        assert "BEYOND THE SEAL" not in review(settings=settings)
 
 
 def test_the_second_of_two_is_told_of_the_first() -> None:

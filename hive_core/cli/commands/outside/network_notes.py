@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hive_core.cli.output import moment, quoted
+from hive_core.cli.output import describe_network, moment, quoted
 from hive_core.text import escaped_line
 
 Answer = dict[str, Any]
@@ -27,8 +27,8 @@ def network_notes(agent: Answer) -> Iterator[str]:
 def network_facts(agent: Answer, network: Answer) -> Iterator[tuple[str, str]]:
     """Yield the facts about the network of an agent with their labels; `network` has what was refused most."""
     name = escaped_line(str(agent.get("name") or ""))
-    if agent.get("network") == "host":
-        yield "Network", "that of the host: no rule holds for it"
+    if agent.get("network") == "host" or agent.get("unsealed"):
+        yield "Network", f"{describe_network(agent)}: no rule holds for it"
         return
     rules = int(agent.get("network_rules") or 0)
     parts = ["sealed", "1 rule" if rules == 1 else f"{rules} rules", *network_notes(agent)]
@@ -42,4 +42,4 @@ def network_facts(agent: Answer, network: Answer) -> Iterator[tuple[str, str]]:
 
 def is_open(agent: Answer) -> bool:
     """Return True if a sealed agent reaches everything that is public."""
-    return bool(agent.get("network_open")) and agent.get("network") != "host"
+    return bool(agent.get("network_open")) and agent.get("network") != "host" and not agent.get("unsealed")

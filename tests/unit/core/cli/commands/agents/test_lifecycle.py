@@ -146,7 +146,7 @@ async def test_network_in_lists_and_facts(hive: Program, daemon: FakeHost) -> No
     assert shown["Refused most"] == ", ".join(f'"x{number}\\x1b.example:443 ({9 - number})"' for number in range(3))
     assert (await facts("bob"))["Network"].startswith("sealed, 1 rule, 2 requests for the network wait: ")
     shown = await facts("carl")
-    assert shown["Network"] == "that of the host: no rule holds for it" and "Refused most" not in shown
+    assert shown["Network"] == "host: no rule holds for it" and "Refused most" not in shown
     assert (await hive.run("show", "bob", "--json")).json["network_requests"] == 2
 
 
@@ -352,3 +352,15 @@ async def test_logs_followed(as_json: bool, hive: Program, daemon: FakeHost) -> 
     else:
         assert shown == [b"one\n", b"two\n"]
     assert [getattr(query, "cursor", None) for _, _, query in daemon.asked][:2] == [None, "a"]
+
+
+async def test_the_hosts_network_says_why(hive: Program, daemon: FakeHost) -> None:
+    """A network that nobody has decided on is shown with its reason, and where nothing is sealed that is loud."""
+    daemon.agents = [
+        agent("alice", network="host", network_implied=True),
+        agent("bob", network="sealed", unsealed=True, network_open=True),
+    ]
+    assert "host (from before sealed was the default): no rule holds" in (await hive.run("show", "alice")).out
+    assert "host: NOT SEALED" in (await hive.run("show", "bob")).out
+    listed = (await hive.run("list")).out.splitlines()
+    assert "NOT SEALED" in listed[2] and "OPEN" not in listed[2]

@@ -124,6 +124,8 @@ class RelayCall:
             return self._error(502, f"the provider {self._name} did not answer: {_words(error)}", "unreachable")
         finally:
             self._task = None
+            if outcome == "left" and self._usage is not None and self._usage.complete:
+                outcome = "done"  # Some programs hang up as soon as they have the last event.
             if reserved:
                 self._settle(outcome)
             if reserved or charged is None:

@@ -8,9 +8,11 @@ import pytest
 
 from hive_core.errors import HiveError
 from hive_core.outside.models.access import check_budget, find_access
+from hive_core.outside.models.opening import model_checks
 from hive_core.protocol import AgentConfig
 from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.providers import ProviderSettings
+from hive_core.settings import Settings
 
 PROVIDERS = {
     "vendor": ProviderSettings(api="anthropic", keys=["key"], models=["claude-*"], features=["web", "urls"]),
@@ -64,6 +66,21 @@ def test_what_is_not_offered_is_refused(asked: dict[str, Any], code: str, named:
 def test_what_is_offered_is_allowed(asked: dict[str, Any]) -> None:
     """Models pass by the names that their agent CLI gives them, short names of Claude Code until a call is made."""
     assert find_access(asking(**asked), PROVIDERS) is not None
+
+
+def test_what_was_deployed_starts_as_long_as_its_provider_is_there() -> None:
+    """A ceiling that was lowered since keeps no agent from its start, but the lack of its provider does."""
+    budget = {"ceilings": {"money_per_day": 5}}
+    settings = Settings.model_validate({"relay": {"providers": PROVIDERS}, "budget": budget})
+    check_proposed, check_start = model_checks(settings)
+    spender = asking(budget={"money_per_day": 6})
+    check_start(spender)
+    with pytest.raises(HiveError, match=r"budget\.money_per_day"):
+        check_proposed(spender)
+    for check in model_checks(Settings()):
+        with pytest.raises(HiveError, match="no provider 'vendor'"):
+            check(asking())
+        check(AgentConfig())
 
 
 def test_budgets_above_ceilings_are_refused() -> None:

@@ -25,6 +25,7 @@ from hive_core.protocol.models.link import (
 from tests.unit.core.services.relay.fake_vendor import (
     MESSAGE_DELTA,
     MESSAGE_START,
+    MESSAGE_STOP,
     TEXT,
     Received,
     stream,
@@ -152,6 +153,27 @@ async def test_an_agent_that_hangs_up_ends_the_call() -> None:
         assert end.tokens is not None
         assert (end.outcome, end.complete, end.tokens.input) == ("left", False, 100)
         await asyncio.wait_for(hive.vendor.hung_up.wait(), 10)
+
+
+async def test_an_agent_that_hangs_up_after_the_last_event_has_its_answer() -> None:
+    """A program that does not wait for the end of the stream has had a whole answer: the call is done."""
+
+    async def respond(request: web.Request, _: Received) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for event in (MESSAGE_START, TEXT, MESSAGE_DELTA, MESSAGE_STOP):
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
+        await asyncio.Event().wait()
+        return response
+
+    async with relay_hive(respond) as hive:
+        async with hive.session.post(hive.url(MESSAGES), json=BODY) as answer:
+            content = b""
+            while b"message_stop" not in content:
+                content += await answer.content.readany()
+            answer.close()
+        end = await hive.daemon.end_of_call()
+        assert (end.outcome, end.complete) == ("done", True)
 
 
 async def test_an_agent_that_hangs_up_early_is_settled() -> None:

@@ -14,6 +14,7 @@ from hive_core.cli.arguments import print_json, shown_proposal
 from hive_core.cli.client import Client, agent_path, proposal_path
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import coloured_agent, coloured_state, describe_crash, page_lines, print_lines, quoted
+from hive_core.protocol.names import MANAGER
 from hive_core.text import escaped_line
 
 _POLL_SECONDS = 60.0
@@ -81,6 +82,25 @@ def standing(proposal: Answer) -> str:
     waits = f" and waits for the {escaped_line(str(waits_for))}" if waits_for is not None else ""
     state = escaped_line(str(proposal.get("state")))
     return f"{name} is {coloured_state(state, 'proposed' if state == 'proposal' else state)}{waits}"
+
+
+def print_who_decides(client: Client, proposal: Answer) -> None:
+    """Say on stderr how an operator's own proposal goes on that waits for the manager."""
+    if not is_undecided(proposal) or proposal.get("waits_for") != "manager":
+        return
+    agent, number = escaped_line(str(proposal.get("agent"))), proposal.get("number")
+    lines = [
+        f"{MANAGER} has been asked; remind it with \"hive-c0re ask {MANAGER} 'Please decide on {agent}/{number}.'\",",
+        f'or take the change back with "hive-c0re withdraw {agent} {number}". Nobody approves what they proposed.',
+    ]
+    try:
+        manager = client.get(agent_path(MANAGER))
+    except Failure:
+        manager = {}
+    if manager.get("backend") == "scripted":
+        lines.append(f"{MANAGER} has no model, so it decides only if its script says so. Without a manager")
+        lines.append(f'("hive-c0re destroy {MANAGER}") your own changes need no approval.')
+    click.echo("\n".join(f"  {line}" for line in lines), err=True)
 
 
 def _print_state(proposal: Answer) -> None:

@@ -10,6 +10,7 @@ from hive_core.agents import AgentLifecycle, AgentRegistry, DeploymentManager
 from hive_core.agents.grants import networks
 from hive_core.agents.store import ActiveConfig
 from hive_core.errors import HiveError, conflict, not_found
+from hive_core.gate import policy
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import read_active_config
@@ -25,7 +26,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.storage.disk_space import disk_full, has_room
 from hive_core.layout import Layout
 from hive_core.messaging import Directory
-from hive_core.protocol import ProposalKind
+from hive_core.protocol import Proposal, ProposalKind
 from hive_core.protocol.names import MANAGER
 from hive_core.runtimes.base import Runtime
 from hive_core.settings import Settings
@@ -71,6 +72,11 @@ class GateContext(SubjectWork):
     def has_manager(self) -> bool:
         """True if the hive has a manager."""
         return MANAGER in self.directory
+
+    def to_protocol(self, row: ProposalRow) -> Proposal:
+        """Return a proposal as callers see it, with the decider that it waits for in the hive of now."""
+        waits_for = policy.shown_decider(row.waits_for, has_manager=self.has_manager)
+        return row.to_protocol().model_copy(update={"waits_for": waits_for})
 
     async def row(self, agent: str, number: int) -> ProposalRow:
         """Return the row of a proposal. Raises `unknown_proposal`."""

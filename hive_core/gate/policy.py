@@ -113,6 +113,11 @@ def next_decider(approval: Approval, decision: DecisionRequest, given: Sequence[
     return next((decider for decider in deciders(approval, decision) if decider not in given), None)
 
 
+def shown_decider(waits_for: Decider | None, *, has_manager: bool) -> Decider | None:
+    """Return whose decision is missing now: the operator decides in place of a manager that was destroyed."""
+    return "operator" if waits_for == "manager" and not has_manager else waits_for
+
+
 def check_may_propose(principal: Principal, agent: str) -> None:
     """Raise `not_yours` unless the party may propose a configuration of `agent`."""
     if principal.name != agent and not _decides(principal):
@@ -191,7 +196,13 @@ def can_see(principal: Principal, agent: str) -> bool:
 def check_may_approve(
     approval: Approval, decision: DecisionRequest, given: Sequence[Decider], principal: Principal, proposal: str
 ) -> None:
-    """Raise `own_proposal` or `not_decider` unless the party may approve `proposal` (such as "ada/3") now."""
+    """Raise `own_proposal` or `not_decider` unless the party may approve `proposal` (such as "ada/3") now.
+
+    The operator may approve their own configuration in a hive without a manager, where it needs no approval: it waited
+    for a manager that was destroyed.
+    """
+    if principal.role == decision.proposer == OPERATOR and decision.kind == "config" and not decision.has_manager:
+        return
     _check_decides(decision, principal, proposal, "approve")
     waits_for = next_decider(approval, decision, given)
     if principal.role == waits_for:
@@ -266,10 +277,11 @@ def _decides(principal: Principal) -> bool:
 
 def _check_decides(decision: DecisionRequest, principal: Principal, proposal: str, what: str) -> None:
     if principal.name == decision.proposer:
+        other = MANAGER if principal.role == "operator" and decision.has_manager else "the operator"
         raise forbidden(
             "own_proposal",
             f"{principal.label} proposed {proposal}, and nobody may {what} what they proposed",
-            "wait for the decision, or withdraw it",
+            f"{other} decides on it: ask with a message, wait, or withdraw it",
         )
     if not _decides(principal):
         raise forbidden(

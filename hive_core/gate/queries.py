@@ -79,7 +79,7 @@ class ProposalQueries:
 
         def read(db: sqlite3.Connection) -> ProposalList:
             rows, total = index.select(db, query)
-            return ProposalList(proposals=[row.to_protocol() for row in rows], total=total)
+            return ProposalList(proposals=[self._context.to_protocol(row) for row in rows], total=total)
 
         return await self._context.database.scan(read)
 
@@ -103,7 +103,7 @@ class ProposalQueries:
         key = (agent, number, row.created_at, row.state, self._context.prunings[agent])
         contents = await self._contents.get(key, lambda: self._read_contents(row))
         return ProposalDetail(
-            **row.to_protocol().model_dump(),
+            **self._context.to_protocol(row).model_dump(),
             settings=contents.results.settings,
             closure_changes=contents.results.closure_changes,
             missing_fetches=fetches_to_protocol(contents.results.missing_fetches),

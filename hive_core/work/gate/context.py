@@ -15,6 +15,7 @@ from hive_core.infra.database.database import Database
 from hive_core.infra.git import refs
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory
+from hive_core.protocol import WorkProposal
 from hive_core.settings import Settings
 from hive_core.work.gate import policy
 from hive_core.work.gate.interfaces import Mirrors, ReviewedRepository
@@ -54,6 +55,11 @@ class WorkContext(SubjectWork):
 
     def repository(self, subject: str) -> Path:
         return self.layout.work_repository(subject)
+
+    def to_protocol(self, row: WorkRow) -> WorkProposal:
+        """Return work as callers see it, with the decider that it waits for in the hive of now."""
+        waits_for = policy.shown_decider(row.waits_for, self.directory.names())
+        return row.to_protocol().model_copy(update={"waits_for": waits_for})
 
     async def row(self, repo: str, number: int) -> WorkRow:
         """Return the row of a proposal. Raises `unknown_work`."""

@@ -62,6 +62,11 @@ def next_decider(review: Review, approvals: Sequence[str]) -> str | None:
     return next((decider for decider in deciders(review) if name_of(decider) not in given), None)
 
 
+def shown_decider(waits_for: str | None, names: Collection[str]) -> str | None:
+    """Return whose decision is missing now: the operator decides in place of an agent that was destroyed."""
+    return waits_for if waits_for is None or name_of(waits_for) in {OPERATOR, *names} else "operator"
+
+
 def sees_all(principal: Principal) -> bool:
     """Return True if the party sees the work of everybody."""
     return principal.role in ("manager", "operator", "system")

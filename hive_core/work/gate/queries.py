@@ -66,7 +66,7 @@ class WorkQueries:
 
         def read(db: sqlite3.Connection) -> WorkList:
             rows, total = index.select(db, query, seen_by=seen_by, reviews=reviews)
-            return WorkList(work=[row.to_protocol() for row in rows], total=total)
+            return WorkList(work=[self._context.to_protocol(row) for row in rows], total=total)
 
         return await self._context.database.scan(read)
 
@@ -92,7 +92,7 @@ class WorkQueries:
         said = await context.database.read(lambda db: comments.of_work(db, repo, number))
         contents = shown.contents
         return WorkDetail(
-            **row.to_protocol().model_dump(),
+            **context.to_protocol(row).model_dump(),
             checks=shown.results.checks,
             commits=contents.commits,
             commit_count=contents.commit_count,

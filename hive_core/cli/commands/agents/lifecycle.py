@@ -13,6 +13,7 @@ from hive_core.cli.arguments import agent_argument, agents_argument, json_option
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.commands.outside.network_notes import network_facts, network_notes
 from hive_core.cli.commands.outside.shown_spending import describe_limit, dollars
+from hive_core.cli.commands.work.work_names import work_name
 from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.cli.output import (
     Column,
@@ -28,6 +29,7 @@ from hive_core.cli.output import (
 )
 from hive_core.cli.output import moment as shown_moment
 from hive_core.cli.waiting import show_progress, wait_until_ready
+from hive_core.protocol.names import MANAGER
 from hive_core.text import escaped_line
 
 
@@ -324,6 +326,7 @@ def destroy(context: click.Context, names: tuple[str, ...], purge: bool, yes: bo
 
 def _destroy(socket: str | None, name: str, purge: bool, as_json: bool) -> None:
     client = Client(socket)
+    waiting = _waiting_for_manager(client) if name == MANAGER else []
     answer = client.post(agent_path(name, "destroy"), {"purge": purge}, wait=STOP_SECONDS)
     if as_json:
         print_json(answer)
@@ -332,6 +335,22 @@ def _destroy(socket: str | None, name: str, purge: bool, as_json: bool) -> None:
         click.echo(f"{coloured_agent(name)} is destroyed and purged; waiting messages dropped: {dropped}")
     else:
         click.echo(f"{coloured_agent(name)} is destroyed; its files and waiting messages are kept")
+    if waiting and not as_json:
+        click.echo(f"these waited for {name} and wait for you now:", err=True)
+        click.echo("\n".join(f'  {each}: decide with "hive-c0re {command}"' for each, command in waiting), err=True)
+
+
+def _waiting_for_manager(client: Client) -> list[tuple[str, str]]:
+    """Return the open proposals and work that wait for the manager, each with the command that approves it."""
+    found = []
+    for each in client.get("/v1/proposals", {"state": "open"}).get("proposals", []):
+        if each.get("waits_for") == "manager" and each.get("agent") != MANAGER:
+            agent, number = escaped_line(str(each.get("agent"))), each.get("number")
+            found.append((f"{agent}/{number}", f"approve {agent} {number}"))
+    for each in client.get("/v1/work", {"state": "open"}).get("work", []):
+        if each.get("waits_for") == "manager":
+            found.append((work_name(each), f"work approve {work_name(each)}"))
+    return found
 
 
 def _confirmed(context: click.Context, name: str) -> bool:

@@ -15,7 +15,7 @@ from hive_core.cli.arguments import (
     shown_proposal,
 )
 from hive_core.cli.client import Client, agent_path, proposal_path
-from hive_core.cli.waiting import follow, is_over, is_undecided, report, standing
+from hive_core.cli.waiting import follow, is_over, is_undecided, print_who_decides, report, standing
 
 expect_option = click.option(
     "--expect",
@@ -129,6 +129,8 @@ def propose(context: click.Context, agent: str, commit: str, note: str | None, n
     if not no_wait:
         answer = follow(client, answer, lambda proposal: is_over(proposal) or is_undecided(proposal), quiet=as_json)
     report(answer, as_json)
+    if not as_json:
+        print_who_decides(client, answer)
 
 
 @click.command()

@@ -18,7 +18,7 @@ from hive_core.cli.client import Client, agent_path
 from hive_core.cli.commands.gate.edit_directory import FIRST, EditDirectory, decode_answer
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import is_interactive
-from hive_core.cli.waiting import follow, is_over, is_undecided, report
+from hive_core.cli.waiting import follow, is_over, is_undecided, print_who_decides, report
 from hive_core.text import escaped_line
 
 T = TypeVar("T")
@@ -87,6 +87,8 @@ def edit(
     if not no_wait:
         answer = follow(client, answer, lambda proposal: is_over(proposal) or is_undecided(proposal), quiet=as_json)
     report(answer, as_json)
+    if not as_json:
+        print_who_decides(client, answer)
 
 
 def _tell_of_both(editing: EditDirectory, both: Sequence[str]) -> None:

@@ -89,6 +89,8 @@ class FakeHostGate:
         self.executables: set[str] = set()
         self.edited: dict[str, str] = {}
         """The files of the last edit that was proposed."""
+        self.waits_for = "operator"
+        """Whose decision an edit needs."""
         self.refused_edit: Refusal | None = None
         self.logs: list[LogsAnswer] = []
         self.deployments: list[Deployment] = []
@@ -128,7 +130,7 @@ class FakeHostGate:
         if self.refused_edit is not None:
             raise self.refused_edit
         self.edited = {path: base64.b64decode(text).decode() for path, text in body.files.items()}
-        made = proposal("ada", note=body.note, by="operator:me")
+        made = proposal("ada", note=body.note, by="operator:me", waits_for=self.waits_for)
         self.proposals.append(made)
         return answered(made)
 

@@ -127,11 +127,12 @@ def test_given_reads_labels() -> None:
 def test_nobody_decides_on_their_own(
     approval: Approval, decision: DecisionRequest, principal: Principal, approve: bool
 ) -> None:
-    """Whatever the settings, a proposer is refused, and so is an agent that is not the manager."""
+    """Whatever the settings, a proposer is refused, unless nobody else is there; so is an agent without a say."""
     may = policy.check_may_approve if approve else policy.check_may_deny
     refused = code(lambda: may(approval, decision, [], principal, "ada/3"))
+    alone = decision.kind == "config" and not decision.has_manager and principal.role == "operator" and approve
     if principal.name == decision.proposer:
-        assert refused == "own_proposal"
+        assert refused == ("" if alone else "own_proposal")
     elif principal.role == "agent":
         assert refused == "not_decider"
 
@@ -178,6 +179,15 @@ def test_the_manager_may_not_stand_in_for_the_operator() -> None:
             with pytest.raises(HiveError, match=r"waits for (the )?operator") as refused:
                 may(approval, decision, so_far, MANAGER, "ada/3")
             assert refused.value.code == "not_decider"
+
+
+def test_the_operator_approves_their_own_where_nobody_else_is_there() -> None:
+    """An operator's own change that waited for a manager is theirs to approve once there is none, and no agent's is."""
+    decision = policy.decision_request("config", OPERATOR.label, "ada", has_manager=False)
+    policy.check_may_approve(Approval(config="both"), decision, [], OPERATOR, "ada/3")
+    assert code(lambda: policy.check_may_approve(Approval(), decision, [], ADA, "ada/3")) == "not_decider"
+    own = policy.decision_request("config", "ada", "ada", has_manager=False)
+    assert code(lambda: policy.check_may_approve(Approval(), own, [], ADA, "ada/3")) == "own_proposal"
 
 
 def test_users_of_the_operator_are_one_party() -> None:

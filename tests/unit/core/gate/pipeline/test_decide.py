@@ -75,6 +75,22 @@ async def test_without_a_manager_the_operator_decides_and_proposes_alone(layout:
         await gate_hive.check()
 
 
+async def test_proposals_that_waited_for_a_destroyed_manager_wait_for_the_operator(layout: Layout) -> None:
+    """The operator decides on all that waited for the manager when it is destroyed, also on their own edit."""
+    async with opened(layout) as gate_hive:
+        await gate_hive.built("ada")
+        await gate_hive.built("bob", "the operator's", OPERATOR)
+        assert "hm1nd decides on it" in (await refused(gate_hive.approve("bob", 1, OPERATOR))).hint
+        await gate_hive.gate.agent_submissions.destroy("hm1nd", DestroyRequest(), OPERATOR)
+        listed = await gate_hive.gate.queries.proposals(ProposalsQuery(), OPERATOR)
+        assert {each.agent: each.waits_for for each in listed.proposals} == {"ada": "operator", "bob": "operator"}
+        assert (await gate_hive.gate.queries.show("bob", 1, OPERATOR)).waits_for == "operator"
+        for agent in ("ada", "bob"):
+            await gate_hive.approve(agent, 1, OPERATOR)
+            assert (await gate_hive.until(agent, 1, "deployed")).approvals == ["operator:alice"]
+        await gate_hive.check()
+
+
 async def test_who_may_not_decide(gate_hive: GateHive) -> None:
     """Nobody decides on their own, agents decide on nothing, and the manager's own waits for the operator."""
     await gate_hive.built("ada")

@@ -23,7 +23,9 @@ from hive_core.protocol import (
 )
 from hive_core.protocol.models.budgets import LimitState
 from hive_core.protocol.network.access import RefusedHost
+from tests.unit.core.cli.commands.work.fake_host_work import work
 from tests.unit.core.cli.fake_host_api import FakeHost, agent, message
+from tests.unit.core.cli.fake_host_gate import proposal
 from tests.unit.core.cli.run_cli import Program
 
 
@@ -227,6 +229,17 @@ async def test_destroy_keeps(hive: Program, daemon: FakeHost) -> None:
     ended = await hive.run("destroy", "alice")
     assert (ended.code, ended.out) == (0, "alice is destroyed; its files and waiting messages are kept\n")
     assert daemon.asked[0][2] == DestroyRequest(purge=False)
+
+
+async def test_destroying_the_manager_names_what_waited_for_it(hive: Program, daemon: FakeHost) -> None:
+    """`destroy hm1nd` names the proposals that the operator has to decide on from then on."""
+    daemon.agents = [agent("hm1nd")]
+    daemon.gate.proposals = [proposal(waits_for="manager")]
+    daemon.working.work = [work()]
+    ended = await hive.run("destroy", "hm1nd")
+    assert ended.code == 0, ended.err
+    assert 'these waited for hm1nd and wait for you now:\n  ada/3: decide with "hive-c0re approve ada 3"' in ended.err
+    assert 'web/3: decide with "hive-c0re work approve web/3"' in ended.err
 
 
 async def test_purge_needs_a_yes(hive: Program, daemon: FakeHost) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hive_core.protocol import EditRequest, ProposalDetail
-from tests.unit.core.cli.fake_host_api import FakeHost
+from tests.unit.core.cli.fake_host_api import FakeHost, agent
 from tests.unit.core.cli.fake_host_http import Refusal
 from tests.unit.core.cli.run_cli import Ended, Program
 
@@ -127,3 +127,14 @@ async def test_what_is_wrong_is_said_before_the_editor_opens(hive: Program, daem
     assert ended.code == 2 and "add --note" in ended.err
     ended = await person.edits("touch ran", "--continue", "/")
     assert ended.code == 1 and "is no directory of an edit" in ended.err
+
+
+async def test_an_edit_that_waits_for_the_manager_says_how_to_go_on(person: Person, daemon: FakeHost) -> None:
+    """An operator whose change waits for the manager reads who decides, and that a manager without a model does not."""
+    daemon.agents = [agent("hm1nd", backend="scripted")]
+    daemon.gate.waits_for = "manager"
+    ended = await person.edits('echo "You sing." > prompt.md')
+    assert ended.out == "ada/3 is built and waits for the manager\n", ended.err
+    assert "remind it with \"hive-c0re ask hm1nd 'Please decide on ada/3.'\"" in ended.err
+    assert 'take the change back with "hive-c0re withdraw ada 3"' in ended.err
+    assert "hm1nd has no model, so it decides only if its script says so" in ended.err

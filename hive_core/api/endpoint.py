@@ -61,7 +61,7 @@ MOST_BYTES = 256 * 1024
 MOST_VALUES = 100
 """Values of a body: each may be a fault, and validation finds them all."""
 MOST_VALUES_WITH_IDS = 1_100
-MOST_VALUES_OF_SPAWN = 24_000
+MOST_VALUES_OF_SPAWN = 25_000
 
 
 @dataclass(frozen=True)

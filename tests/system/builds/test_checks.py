@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -204,3 +206,29 @@ async def test_a_unit_that_cannot_be_set_up_is_no_failure(scene: Scene) -> None:
     with pytest.raises(HiveError) as refused:
         await scene.sh("true")
     assert refused.value.code == "cannot_check"
+
+
+LEND = """
+import asyncio
+import os
+from hive_core.runtimes.checks.way_out import listening
+async def main():
+    async with listening(3128) as (listener, network):
+        print(listener.getsockname(), network.exists())
+        listener.close()
+asyncio.run(main())
+"""
+
+
+def test_the_daemon_may_make_a_way_out() -> None:
+    """The unit of the daemon, confined as it is, can make the network of a check and listen there."""
+    unit = Path("/etc/systemd/system/hive-c0re.service").read_text()
+    confining = ("Capability", "NoNew", "Protect", "Private", "Restrict", "SystemCall")
+    # The Python of the tests may be in a home directory.
+    lines = [line for line in unit.splitlines() if line.startswith(confining) and "ProtectHome" not in line]
+    settings = [f"--property={line}" for line in lines]
+    line = ("systemd-run", "--quiet", "--wait", "--pipe", f"--setenv=PYTHONPATH={Path.cwd()}", *settings)
+    done = subprocess.run(
+        [*line, "--", sys.executable, "-c", LEND], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "('127.0.0.1', 3128) True\n"), done.stderr

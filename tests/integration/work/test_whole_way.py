@@ -249,7 +249,9 @@ async def test_from_a_wish_to_landed_work(
         await operate(caller, "repo", "add", "web", *upstream.add, *policy, feed=upstream.feed)
         configuration = tmp_path / "configuration"
         configuration.mkdir()
-        (configuration / "agent.toml").write_text('binds = ["clis"]\n' if cli.program is not None else "")
+        binds = 'binds = ["clis"]\n' if cli.program is not None else ""
+        # The model of the test listens on the host's loopback.
+        (configuration / "agent.toml").write_text(f'network = "host"\n{binds}')
         how = ("--backend", cli.name, "--model", cli.model, "--config-dir", str(configuration))
         await operate(caller, "spawn", "ada", "--repo", "web", *how)
         asking = asyncio.create_task(operate(caller, "ask", "ada", WISH, "--timeout", str(SECONDS)))

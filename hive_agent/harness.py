@@ -212,11 +212,18 @@ class Harness:
         if self._controls is not None:
             self._controls.end_refusal()
 
-    async def _say(self, state: HarnessState, detail: str, notice: str = "", goes_on_at: float | None = None) -> None:
+    async def _say(
+        self,
+        state: HarnessState,
+        detail: str,
+        notice: str = "",
+        goes_on_at: float | None = None,
+        turn: int | None = None,
+    ) -> None:
         if self._controls is not None:
             self._controls.state, self._controls.detail = state, detail[:2_000]
         self._publish("state", {"state": state, "detail": detail[:2_000]})
-        await self._registration.report(state, detail, notice, goes_on_at)
+        await self._registration.report(state, detail, notice, goes_on_at, turn)
 
     def changed(self) -> None:
         """Publish the current state after a change of the conversation or its backend."""

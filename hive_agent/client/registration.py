@@ -42,7 +42,7 @@ class Registration:
         self._instance = instance
         self._version = version
         self._deployment = deployment
-        self._state: tuple[HarnessState, str, float | None] = ("starting", "", None)
+        self._state = StateRequest(instance=instance, state="starting")
         self._reporting = asyncio.Lock()
         self._liveness: LivenessConnection | None = None
         self._profile: Profile | None = None
@@ -64,12 +64,19 @@ class Registration:
         return await self._hello(again=False)
 
     async def report(
-        self, state: HarnessState, detail: str = "", notice: str = "", goes_on_at: float | None = None
+        self,
+        state: HarnessState,
+        detail: str = "",
+        notice: str = "",
+        goes_on_at: float | None = None,
+        turn: int | None = None,
     ) -> None:
         """Report the state of the harness, and a notice for the operator. Raises only `superseded`."""
         try:
             async with self._reporting:  # One at a time, so that the last state arrives last.
-                self._state = (state, detail[:2_000], goes_on_at)
+                self._state = StateRequest(
+                    instance=self._instance, state=state, detail=detail[:2_000], goes_on_at=goes_on_at, turn=turn
+                )
                 await self._send_state(notice[:2_000])
         except CoreError as error:
             if error.code == "superseded":
@@ -115,7 +122,4 @@ class Registration:
         return self._profile
 
     async def _send_state(self, notice: str = "") -> None:
-        state, detail, goes_on_at = self._state
-        await self._client.state(
-            StateRequest(instance=self._instance, state=state, detail=detail, notice=notice, goes_on_at=goes_on_at)
-        )
+        await self._client.state(self._state.model_copy(update={"notice": notice}))

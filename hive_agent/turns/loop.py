@@ -44,7 +44,12 @@ class Say(Protocol):
     """Reports the state of the harness to the daemon and the page, and a notice to the operator."""
 
     async def __call__(
-        self, state: HarnessState, detail: str, notice: str = "", goes_on_at: float | None = None
+        self,
+        state: HarnessState,
+        detail: str,
+        notice: str = "",
+        goes_on_at: float | None = None,
+        turn: int | None = None,
     ) -> None: ...
 
 
@@ -160,7 +165,7 @@ class TurnLoop:
     async def _compact(self, record: TurnRecord, *, notes: bool) -> TurnOutcome:
         """Compact the conversation; its entries become part of the transcript of `record`."""
         self._idle_with = None
-        await self._say("thinking", "compacts its conversation")
+        await self._say("thinking", "compacts its conversation", turn=record.id)
         emit = await self._turn_log.entry_sink(record)
         try:
             return await self._conversation.compact(emit, self._inbox.keep_leases, notes=notes)
@@ -257,12 +262,12 @@ class TurnLoop:
         self._idle_with = None
         self.stopper = TurnStopper()
         doing = f"{count} message{'s' if count > 1 else ''}"
-        await self._say("thinking", doing)
+        await self._say("thinking", doing, turn=record.id)
         emit = await self._turn_log.entry_sink(record)
         attempt = await self._follow(record, batch, emit)
         fetch = self._selection.fetcher(record, taken)
         turn = Turn(tuple(batch.deliveries), record.id, record.attempt, attempt.fetching(fetch))
-        repeats = RepeatReporter(lambda detail: self._say("thinking", detail), doing)
+        repeats = RepeatReporter(lambda detail: self._say("thinking", detail, turn=record.id), doing)
         watch = repeats.watch(attempt.record)
         try:
             outcome = await self._conversation.run(turn, watch, self._inbox.keep_leases, self.stopper)

@@ -46,6 +46,7 @@ class HarnessReport:
     detail: str = ""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     goes_on_at: datetime | None = None
+    turn: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,13 @@ class HarnessReports:
             await self.harness(name, "starting", "")
 
     async def harness(
-        self, name: str, state: HarnessState, detail: str, notice: str = "", goes_on_at: datetime | None = None
+        self,
+        name: str,
+        state: HarnessState,
+        detail: str,
+        notice: str = "",
+        goes_on_at: datetime | None = None,
+        turn: int | None = None,
     ) -> None:
         """Record the state that a harness reports, and pass its notice on.
 
@@ -145,6 +152,7 @@ class HarnessReports:
         unit, last = self._runtime.unit(name), self._reports.get(name)
         if last is None or (unit is not None and last.run < unit.run + (not unit.has_processes)):
             return
+        last = self._reports[name] = replace(last, turn=turn)
         if (last.state, last.detail, last.goes_on_at) != (state, detail, goes_on_at) or state == "starting":
             now = datetime.now(UTC)
             self._reports[name] = replace(last, state=state, detail=detail, since=now, goes_on_at=goes_on_at)

@@ -186,6 +186,11 @@ class AgentRegistry:
             name, "failed", exit_cause=f"not started: {refusal.message}" + f" ({refusal.hint})" * bool(refusal.hint)
         )
 
+    def turn_of(self, name: str) -> str:
+        """Return the number of the turn that an agent's harness says it is at; "" if it is at none."""
+        report = self._reports.report(name)
+        return "" if report is None or report.turn is None else str(report.turn)
+
     def _status(self, record: AgentRecord, unit: UnitState | None) -> AgentStatus:
         unit = unit or UnitState(record.name, "stopped")
         now = self._reports.condition(unit)

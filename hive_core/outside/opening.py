@@ -95,6 +95,7 @@ async def open_outside(
         ledger,
         settings.relay.providers,
         partial(_config_of, agents),
+        agents.turn_of,
     )
     gateways = AgentGateways(lambda name: layout.agent(name).gateways_door, [egress, relay])
     egress.on_listener_lost = relay.on_listener_lost = gateways.hang_up

@@ -80,7 +80,8 @@ class Profile(Answer):
 class StateRequest(Request):
     """Report the state of the harness. `notice` is for the operator: something happened, and nobody has to act.
 
-    `goes_on_at` is the time at which it tries again by itself, in seconds since 1970.
+    `goes_on_at` is the time at which it tries again by itself, in seconds since 1970. `turn` is the number of the turn
+    that it is at.
     """
 
     instance: Instance
@@ -88,6 +89,7 @@ class StateRequest(Request):
     detail: Annotated[str, StringConstraints(max_length=2_000)] = ""
     notice: Annotated[str, StringConstraints(max_length=2_000)] = ""
     goes_on_at: Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)] | None = None
+    turn: Annotated[int, Field(ge=0, le=2**53)] | None = None
 
 
 class WhoAmI(Answer):

@@ -77,7 +77,7 @@ def harness(
         request = call.read(StateRequest)
         directory.check_instance(call.caller.name, request.instance)
         at = None if request.goes_on_at is None else to_datetime(int(request.goes_on_at * 1_000))
-        await reports.harness(call.caller.name, request.state, request.detail, request.notice, at)
+        await reports.harness(call.caller.name, request.state, request.detail, request.notice, at, request.turn)
         return Done()
 
     async def status(call: ApiCall) -> Done:

@@ -136,8 +136,18 @@ def wait_until_ready(client: Client, name: str, timeout: float, on_status: OnSta
             why += f": it has ended {crash}" if crash else ""
         if why is not None:
             _print_log_end(client, name)
-            raise Failure("not_ready", f"{name} {was}, but {why}", hint=hint)
+            raise Failure("not_ready", f"{name} {was}, but {why}", hint=_what_helps(status) or hint)
         time.sleep(_START_POLL_SECONDS)
+
+
+def login_hint(name: str) -> str:
+    """Say how an agent gets the login that it waits for."""
+    return f'log it in with "hive-c0re login {name}", or on its page with "hive-c0re open {name}"; it goes on then'
+
+
+def _what_helps(status: Answer) -> str:
+    """Return the hint for a state that a person ends, which is "" for others."""
+    return login_hint(str(status.get("name"))) if status.get("state") == "needs_login" else ""
 
 
 def _why_not_ready(status: Answer) -> str | None:

@@ -26,8 +26,8 @@ _SHOWN = 500
 
 
 HOW = (
-    "Claude Code has no key and no login: log in on the agent's page, or set ANTHROPIC_API_KEY and add it to "
-    "pass_environment of the hive"
+    "Claude Code has no key and no login: log in with hive-c0re login or on the agent's page, or set ANTHROPIC_API_KEY "
+    "and add it to pass_environment of the hive"
 )
 """The detail of an agent without credentials."""
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")

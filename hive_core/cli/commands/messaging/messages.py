@@ -123,8 +123,10 @@ def _warn_if_away(client: Client, to: str) -> None:
     lifecycle, state = agent.get("lifecycle"), agent.get("state")
     if lifecycle not in {"running", "starting"}:
         click.echo(f'{to} is {lifecycle} and gets the message when it runs: "hive-c0re start {to}"', err=True)
-    elif state in {"paused", "needs_login"}:
-        click.echo(f'{to} reports {state} and waits for a person: see "hive-c0re open {to}"', err=True)
+    elif state == "paused":
+        click.echo(f'{to} is paused and gets the message later: "hive-c0re resume {to}"', err=True)
+    elif state == "needs_login":
+        click.echo(f'{to} needs a login and gets the message then: "hive-c0re login {to}"', err=True)
     elif state == "budget":
         click.echo(f'{to} has no budget for a call now: see "hive-c0re budget {to}"', err=True)
     elif state == "failed":

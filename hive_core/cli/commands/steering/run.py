@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ import click
 from hive_core.cli.arguments import complete_agents, complete_repositories, json_option, print_json
 from hive_core.cli.client import Client, work_path
 from hive_core.cli.commands.steering.turn_view import Happening, entries_of, entry_lines, follow_agent
-from hive_core.cli.commands.steering.wish import Wish, follow_wish
+from hive_core.cli.commands.steering.wish import Wish, follow_wish, waiting_wish
 from hive_core.cli.commands.work.proposals import file_line
 from hive_core.cli.commands.work.repositories import repository_path
 from hive_core.cli.commands.work.work_names import Answer, standing, work_name
@@ -26,6 +27,7 @@ _BUILD_SECONDS = 86_400.0
 _START_SECONDS = 120.0
 _NAME_LENGTH = 9
 _NEW_BACKEND = "claude"
+_FOLLOWS_A_SCRIPT = "scripted"
 _SHOWN = frozenset({"text", "call", "notice", "result"})
 
 
@@ -57,9 +59,9 @@ def run(
 ) -> None:
     """Have an agent work in a repository, and show it.
 
-    Takes an idle agent that has the repository, or makes one, and gives it the wish. Ends when the agent has submitted
-    work whose checks have passed, with the changed files and the command that lands the work. Ctrl-C ends the watching,
-    not the agent's work.
+    Takes an agent that has the repository and is idle or waits for its login, or makes one, and gives it the wish. One
+    that follows a script gets it only by --agent or --backend. Ends when the agent has submitted work whose checks have
+    passed, with the changed files and the command that lands the work. Ctrl-C ends the watching, not the agent's work.
 
     \b
     Examples:
@@ -68,12 +70,14 @@ def run(
     """
     client = Client(socket)
     users = [str(name) for name in client.get(repository_path(repo)).get("agents", [])]
-    name = _take(client, users, repo, agent, backend)
+    name, not_ready = _take(client, users, repo, agent, backend), None
     if name is None:
         config = _config(repo, backend or _NEW_BACKEND, provider, network)
-        name = _make(client, repo, agent, config, quiet=as_json)
+        name, not_ready = _make(client, repo, agent, config, quiet=as_json)
     before = _newest(client, repo)
     asked = int(client.post("/v1/messages", {"to": name, "body": wish})["id"])
+    if not_ready is not None:
+        raise Failure(not_ready.code, f"{not_ready.message}; {waiting_wish(asked)}", hint=not_ready.hint)
     if not as_json:
         click.echo(f"{name} has your wish (message {asked})", err=True)
         threading.Thread(target=_show_turn, args=(socket, name, asked), daemon=True).start()
@@ -86,7 +90,10 @@ def run(
 
 
 def _take(client: Client, users: list[str], repo: str, agent: str | None, backend: str | None) -> str | None:
-    """Return the agent that is to do it: the named one, or an idle one with the repository; None to make one."""
+    """Return the agent that is to do it: the named one, or a free one with the repository; None to make one.
+
+    One that waits for its login is free, too, if none is idle: it keeps the wish, and another one would need a login.
+    """
     agents: dict[str, Any] = {str(each["name"]): each for each in client.get("/v1/agents").get("agents", [])}
     if agent is not None and agent in agents:
         if agent not in users:
@@ -94,12 +101,17 @@ def _take(client: Client, users: list[str], repo: str, agent: str | None, backen
             raise Failure("unknown_repository", f"{agent} does not have the repository {repo}", hint=hint)
         _check_works(agents[agent])
         return agent
-    for name in users if agent is None else []:
-        status = agents.get(name, {})
-        is_free = status.get("state") == "idle" and not status.get("unacked") and status.get("kind") != "manager"
-        if is_free and backend in (None, status.get("backend")):
-            return name
-    return None
+    free = [agents[name] for name in users if name in agents and _is_free(agents[name], backend)]
+    free.sort(key=lambda each: each.get("state") != "idle")
+    return str(free[0]["name"]) if agent is None and free else None
+
+
+def _is_free(status: Answer, backend: str | None) -> bool:
+    state = status.get("state")
+    can_begin = state == "needs_login" or (state == "idle" and not status.get("unacked"))
+    if status.get("kind") == "manager" or not can_begin:
+        return False
+    return status.get("backend") == backend if backend is not None else status.get("backend") != _FOLLOWS_A_SCRIPT
 
 
 def _check_works(status: Answer) -> None:
@@ -117,18 +129,20 @@ def _config(repo: str, backend: str, provider: str | None, network: str) -> Answ
     return config if network == "host" or vendor is None else {**config, "allowed_hosts": [vendor]}
 
 
-def _make(client: Client, repo: str, agent: str | None, config: Answer, *, quiet: bool) -> str:
-    """Create an agent with this configuration and wait until it is ready; returns its name."""
+def _make(client: Client, repo: str, agent: str | None, config: Answer, *, quiet: bool) -> tuple[str, Failure | None]:
+    """Create an agent with this configuration and wait until it is ready; returns its name, and why it is not."""
     taken = {str(each["name"]) for each in client.get("/v1/agents").get("agents", [])}
     name = agent or _free_name(repo, taken)
     client.post("/v1/agents", {"name": name, "config": config}, wait=_BUILD_SECONDS)
-    hint = f'"hive-c0re login {name}" logs it in; "hive-c0re logs {name}" and "hive-c0re show {name}" say more'
-    if quiet:
-        wait_until_ready(client, name, _START_SECONDS, lambda _status: None, was="was created", hint=hint)
-    else:
-        with show_progress(name) as on_status:
+    hint = f'"hive-c0re logs {name}" and "hive-c0re show {name}" say more'
+    try:
+        with nullcontext(lambda _status: None) if quiet else show_progress(name) as on_status:
             wait_until_ready(client, name, _START_SECONDS, on_status, was="was created", hint=hint)
-    return name
+    except Failure as failure:
+        if failure.code != "not_ready":
+            raise
+        return name, failure
+    return name, None
 
 
 def _free_name(repo: str, taken: set[str]) -> str:

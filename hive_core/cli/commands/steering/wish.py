@@ -14,6 +14,7 @@ from hive_core.cli.commands.work.work_names import Answer, state_word, work_name
 from hive_core.cli.errors import Failure
 from hive_core.cli.events import Item, parse
 from hive_core.cli.output import describe_crash, quoted
+from hive_core.cli.waiting import login_hint
 
 _RETRY_SECONDS = 0.5
 _SILENCE_SECONDS = 30.0
@@ -141,18 +142,23 @@ def _why(work: Answer) -> str:
     return f", {quoted(work['outcome'])}" if work.get("outcome") else ""
 
 
+def waiting_wish(asked: int) -> str:
+    """Say that the wish is not lost with the agent's inability to begin."""
+    return f"your wish waits for it as message {asked}, so there is no need to repeat it"
+
+
 def _check_agent(wish: Wish, status: Answer, failures: int) -> None:
     """Raise Failure if the agent cannot go on without a person."""
     name, state = wish.agent, status.get("state")
-    detail = quoted(status.get("detail"))
+    detail, waits = quoted(status.get("detail")), waiting_wish(wish.asked)
     if state == "needs_login":
-        raise Failure("not_ready", f"{name} needs a login: {detail}", hint=f'log it in: "hive-c0re login {name}"')
+        raise Failure("not_ready", f"{name} needs a login: {detail}; {waits}", hint=login_hint(name))
     if state == "paused":
         hint = f'"hive-c0re resume {name}" lets it go on; "hive-c0re show {name}" says more'
-        raise Failure("not_ready", f"{name} is paused: {detail}", hint=hint)
+        raise Failure("not_ready", f"{name} is paused: {detail}; {waits}", hint=hint)
     if state == "budget":
         hint = f'"hive-c0re budget {name}" shows it, "hive-c0re budget {name} --add 5" adds to it'
-        raise Failure("not_ready", f"{name} has no budget for a call: {detail}", hint=hint)
+        raise Failure("not_ready", f"{name} has no budget for a call: {detail}; {waits}", hint=hint)
     if failures >= _FAILURES:
         hint = f'it goes on trying: "hive-c0re transcript {name}" shows what happens, "hive-c0re skip {name}" ends it'
         raise Failure("not_ready", f"{failures} turns of {name} have failed: {detail}", hint=hint)

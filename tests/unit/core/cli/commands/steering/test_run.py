@@ -59,8 +59,14 @@ def test_no_name_is_left() -> None:
 
 async def test_an_idle_agent_is_taken(hive: Program, daemon: FakeHost) -> None:
     """An idle agent that has the repository gets the wish; work that was there before is not taken for its result."""
-    daemon.agents = [agent("ada", state="thinking"), agent("bob"), agent("cy")]
-    daemon.working.users = {"web": ["ada", "cy"]}
+    daemon.agents = [
+        agent("ada", state="thinking", backend="claude"),
+        agent("bob", backend="claude"),
+        agent("cy", backend="claude"),
+        agent("dee"),
+        agent("eve", state="needs_login", backend="claude"),
+    ]
+    daemon.working.users = {"web": ["eve", "dee", "ada", "cy"]}
     daemon.working.work = [work(number=4, by="cy")]
     daemon.handled = True
     ended = await hive.run("run", "web", "Mend it.")
@@ -100,6 +106,37 @@ async def test_an_agent_is_made(hive: Program, daemon: FakeHost) -> None:
     assert (asked.config.network, asked.config.allowed_hosts) == ("sealed", [])
     assert sent(daemon) == ["web-2"]
     assert ended.code == 1 and "web-2 has ended its turn without submitting work" in ended.err
+
+
+async def test_a_new_agent_without_a_login_keeps_the_wish(hive: Program, daemon: FakeHost) -> None:
+    """A new agent that needs a login has the wish all the same; the error says so, and how the agent gets the login."""
+    daemon.working.users = {"web": []}
+    daemon.later = [agent("web", state="needs_login", detail="no key")]
+    ended = await hive.run("run", "web", "Mend it.")
+    assert sent(daemon) == ["web"]
+    assert ended.code == 1 and 'web was created, but needs a login: "no key"; your wish waits for it' in ended.err
+    assert 'log it in with "hive-c0re login web"' in ended.err
+
+
+async def test_an_agent_that_needs_a_login_is_taken_again(hive: Program, daemon: FakeHost) -> None:
+    """Where no agent is idle, the one that waits for its login keeps the next wish, too, and no other one is made."""
+    daemon.agents = [agent("web", state="needs_login", detail="no key", unacked=1, backend="claude")]
+    daemon.working.users = {"web": ["web"]}
+    ended = await hive.run("run", "web", "Mend it.", "--backend", "claude")
+    assert sent(daemon) == ["web"] and not any(isinstance(body, SpawnRequest) for _, _, body in daemon.asked)
+    assert ended.code == 1 and 'web needs a login: "no key"; your wish waits for it as message' in ended.err
+
+
+async def test_an_agent_with_a_script_is_not_taken(hive: Program, daemon: FakeHost) -> None:
+    """An agent that follows a script is not chosen for a wish in words, and is taken where its backend is named."""
+    daemon.agents = [agent("web")]
+    daemon.working.users = {"web": ["web"]}
+    daemon.refused_spawn = Refusal(409, "not_now", "this was asked for", "wait")
+    assert (await hive.run("run", "web", "Mend it.")).code == 1
+    assert sent(daemon) == []
+    daemon.handled = True
+    await hive.run("run", "web", "Mend it.", "--backend", "scripted")
+    assert sent(daemon) == ["web"]
 
 
 async def test_a_name_that_was_taken_meanwhile(hive: Program, daemon: FakeHost) -> None:

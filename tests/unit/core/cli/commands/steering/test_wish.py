@@ -82,10 +82,15 @@ async def test_events_of_others_cause_no_requests(socket: Path, daemon: FakeHost
         (
             {"state": "needs_login", "detail": "no key"},
             "not_ready",
-            'ada needs a login: "no key"',
+            'ada needs a login: "no key"; your wish waits for it',
             "hive-c0re login ada",
         ),
-        ({"state": "paused", "detail": "by alice"}, "not_ready", 'ada is paused: "by alice"', "hive-c0re resume ada"),
+        (
+            {"state": "paused", "detail": "by alice"},
+            "not_ready",
+            'ada is paused: "by alice"; your wish waits for it',
+            "hive-c0re resume ada",
+        ),
         ({"lifecycle": "stopped", "state": "offline"}, "not_running", "ada is stopped", "hive-c0re logs ada"),
         (
             {"lifecycle": "failed", "state": "offline", "last_crash": "exit code 3", "crashes": 1},

@@ -113,9 +113,9 @@ async def test_a_sealed_agent_works_without_a_key(hive_home: Path, cli: AgentCli
             ada = await hive.agent_until("ada", lambda one: one["unacked"] == 0 and one["state"] == "idle", 120)
             assert body in json.dumps(await hive.ask("GET", "/v1/messages"))
             assert "three horses" in json.dumps(served.requests[-1])
-            calls = hive.sql("SELECT provider, outcome, cost > 0 FROM model_calls WHERE agent = 'ada'")
+            calls = hive.sql("SELECT provider, outcome, cost > 0, turn != '' FROM model_calls WHERE agent = 'ada'")
             assert len(calls) >= 3
-            assert set(calls) == {("vendor", "done", 1)}
+            assert set(calls) == {("vendor", "done", 1, 1)}
             found = set[bytes]()
             for pid in processes_of(ada["pid"]):
                 found |= texts_in_process(pid, texts)

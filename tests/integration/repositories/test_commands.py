@@ -15,7 +15,12 @@ from tests.helpers.real_daemon import Daemon
 
 async def repo(daemon: Daemon, *arguments: str, feed: bytes = b"") -> tuple[int, str, str]:
     """Run `hive-c0re repo`; its code and what it printed."""
-    command = (sys.executable, "-m", "hive_core", "--socket", str(daemon.host_socket), "repo", *arguments)
+    return await hive_core(daemon, "repo", *arguments, feed=feed)
+
+
+async def hive_core(daemon: Daemon, *arguments: str, feed: bytes = b"") -> tuple[int, str, str]:
+    """Run `hive-c0re`; its code and what it printed."""
+    command = (sys.executable, "-m", "hive_core", "--socket", str(daemon.host_socket), *arguments)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
     out, err = await process.communicate(feed)
@@ -65,6 +70,21 @@ async def test_a_repository_on_this_host(daemon: Daemon, tmp_path: Path) -> None
         *["repository_fetch"] * 4,
         *["repository_set"] * 2,
     ]
+
+
+async def test_commands_read_a_path_anew_before_they_use_it(daemon: Daemon, tmp_path: Path) -> None:
+    """What was committed in a repository on this host is known before a landing, or a warning says why not."""
+    source = tmp_path / "source"
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", "source")
+    commit(source, "one")
+    assert (await repo(daemon, "add", "notes", str(source)))[0] == 0
+    second = commit(source, "two")
+    code, _, err = await hive_core(daemon, "work", "approve", "notes/1")
+    assert code == 1 and "there is no work notes/1" in err and f"notes: main of {source} was fetched" in err
+    assert json.loads((await repo(daemon, "show", "notes", "--json"))[1])["commit"] == second
+    source.rename(tmp_path / "moved")
+    code, _, err = await hive_core(daemon, "work", "approve", "notes/1")
+    assert code == 1 and "warning: notes is used as it was fetched before:" in err
 
 
 async def test_what_is_refused(daemon: Daemon, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hive_core.cli.arguments import complete_agents, complete_repositories, json
 from hive_core.cli.client import Client, work_path
 from hive_core.cli.commands.steering.turn_view import Happening, entries_of, entry_lines, follow_agent
 from hive_core.cli.commands.steering.wish import Wish, follow_wish, waiting_wish
+from hive_core.cli.commands.work.fetching import update_from_path
 from hive_core.cli.commands.work.proposals import file_line
 from hive_core.cli.commands.work.repositories import repository_path
 from hive_core.cli.commands.work.work_names import Answer, standing, work_name
@@ -60,8 +61,9 @@ def run(
     """Have an agent work in a repository, and show it.
 
     Takes an agent that has the repository and is idle or waits for its login, or makes one, and gives it the wish. One
-    that follows a script gets it only by --agent or --backend. Ends when the agent has submitted work whose checks have
-    passed, with the changed files and the command that lands the work. Ctrl-C ends the watching, not the agent's work.
+    that follows a script gets it only by --agent or --backend. A repository that was registered by its path is fetched
+    before. Ends when the agent has submitted work whose checks have passed, with the changed files and the command that
+    lands the work. Ctrl-C ends the watching, not the agent's work.
 
     \b
     Examples:
@@ -69,11 +71,13 @@ def run(
       hive-c0re run shop "Update the README." --agent ada
     """
     client = Client(socket)
-    users = [str(name) for name in client.get(repository_path(repo)).get("agents", [])]
+    registered = client.get(repository_path(repo))
+    users = [str(name) for name in registered.get("agents", [])]
     name, not_ready = _take(client, users, repo, agent, backend), None
     if name is None:
         config = _config(repo, backend or _NEW_BACKEND, provider, network)
         name, not_ready = _make(client, repo, agent, config, quiet=as_json)
+    update_from_path(client, registered, quiet=as_json)
     before = _newest(client, repo)
     asked = int(client.post("/v1/messages", {"to": name, "body": wish})["id"])
     if not_ready is not None:

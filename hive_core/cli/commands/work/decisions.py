@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import click
 
 from hive_core.cli.arguments import json_option, note_option, note_or_prompt, print_json
 from hive_core.cli.client import Client, work_path
 from hive_core.cli.commands.gate.decisions import commit_option, expect_option
+from hive_core.cli.commands.work.fetching import update_from_path
+from hive_core.cli.commands.work.repositories import repository_path
 from hive_core.cli.commands.work.work_names import Answer, parse_work, standing, state_word, work_argument, work_name
 from hive_core.cli.errors import Failure
 from hive_core.text import escaped_line
@@ -37,8 +40,9 @@ def approve(
 ) -> None:
     """Approve work and wait until it has landed.
 
-    Exactly the commit that was shown lands, or a merge that has exactly its content. Ctrl-C ends the waiting, not the
-    landing.
+    Exactly the commit that was shown lands, or a merge that has exactly its content. A repository that was registered
+    by its path is fetched before, so that the work lands on what you have committed there. Ctrl-C ends the waiting,
+    not the landing.
 
     \b
     Example:
@@ -46,7 +50,10 @@ def approve(
     """
     client = Client(socket)
     request = _decision(expect, commit) | ({"note": note} if note else {})
-    answer = client.post(work_path(*parse_work(name), "approve"), request)
+    repo, number = parse_work(name)
+    with suppress(Failure):  # The approval itself says what is wrong with the name.
+        update_from_path(client, client.get(repository_path(repo)), quiet=as_json)
+    answer = client.post(work_path(repo, number, "approve"), request)
     if not no_wait:
         answer = _follow(client, answer, quiet=as_json)
     _report(answer, as_json)

@@ -33,6 +33,29 @@ def fetch_repository(client: Client, repository: dict[str, Any], *, take_upstrea
         return _send(client, name, Path(str(repository.get("path"))), take_upstream=take_upstream)
 
 
+def update_from_path(client: Client, repository: dict[str, Any], *, quiet: bool) -> None:
+    """Fetch a repository that was registered by its path, which only the command line can read.
+
+    What changed is printed on stderr unless `quiet`. If the path cannot be read, a warning says that the hive goes on
+    with what it has: another user may have registered it.
+    """
+    if repository.get("source") or not repository.get("path"):
+        return
+    name, branch = escaped_line(str(repository.get("name"))), escaped_line(str(repository.get("branch")))
+    try:
+        answer = _send(client, str(repository["name"]), Path(str(repository["path"])), take_upstream=False)
+    except Failure as failure:
+        why = f"{name} is used as it was fetched before: {failure.message}"
+        click.echo(f"warning: {why}" + (f" ({failure.hint})" if failure.hint else ""), err=True)
+        return
+    found, before = answer["repository"], answer.get("before")
+    if found.get("state") == "diverged":
+        click.echo(f"warning: {name}: {escaped_line(str(found.get('problem')))}", err=True)
+        click.echo(f"  {escaped_line(str(found.get('advice')))}", err=True)
+    elif before != found.get("commit") and not quiet:
+        click.echo(f"{name}: {branch} of {escaped_line(str(found.get('path')))} was fetched", err=True)
+
+
 def _send(client: Client, name: str, path: Path, *, take_upstream: bool) -> dict[str, Any]:
     local = LocalRepository(path)
     refs = local.refs()

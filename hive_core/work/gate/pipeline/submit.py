@@ -12,7 +12,7 @@ from hive_core.gate.subject.work import as_request
 from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import RetryWork, SubmitWork, WorkProposal
-from hive_core.text import format_bytes
+from hive_core.text import format_bytes, shown
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.intake.import_work import ImportedWork, SubmittedCommit, WorkImporter
@@ -90,7 +90,8 @@ class Submissions:
         """Propose the commit of failed or withdrawn work again, in the name of who submitted it.
 
         Of landed work, the operator has the publication tried again now.
-        Raises `not_yours`, `stale_state`, `files_pruned`, `already_proposed`, `too_many_proposals`.
+        Raises `not_yours`, `stale_state`, `files_pruned`, `nothing_changed`, `not_rebased`,
+        `already_proposed`, `too_many_proposals`.
         """
         context = self._context
         record = context.mirrors.record(repo)
@@ -110,6 +111,12 @@ class Submissions:
             base = await context.in_repository(repo, lambda repository: repository.merge_base(tip, row.commit))
             if base is None or base == row.commit:
                 raise conflict("nothing_changed", f"the branch has {row.commit} already", "nothing is to be done")
+            if not record.merges and base != tip:
+                why = f"{row.name} cannot land: the branch {shown(record.branch)} has gone on to {tip}"
+                hint = (
+                    f"have {name_from_label(row.by)} rebase it (git fetch origin && git rebase FETCH_HEAD) and submit"
+                )
+                raise conflict("not_rebased", why, f"{hint} the new commit; or allow merges (repo set {repo} --merges)")
             async with context.locks[repo]:
                 await self._check_limits(repo, row.commit, principal, by=row.by)
                 data = await context.new_work(record, row.by, row.title, row.description, base)

@@ -30,6 +30,8 @@ class FakeHostWork:
         self._wire = wire
         self.work: list[WorkDetail] = []
         """The newest first."""
+        self.path = ""
+        """Where the repositories are on this host."""
         self.users: dict[str, list[str]] = {"web": ["ada"]}
         """The agents that have a repository, by its name."""
 
@@ -61,4 +63,4 @@ class FakeHostWork:
         name = request.match_info["name"]
         if name not in self.users:
             raise Refusal(404, "unknown_repository", f"there is no repository {name}", "see the list")
-        return web.json_response({"name": name, "agents": self.users[name]})
+        return web.json_response({"name": name, "agents": self.users[name], "path": self.path})

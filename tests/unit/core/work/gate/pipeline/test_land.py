@@ -299,6 +299,21 @@ async def test_failed_work_is_tried_again(hive: WorkHive) -> None:
     await hive.check()
 
 
+async def test_work_that_cannot_land_is_not_tried_again(hive: WorkHive) -> None:
+    """A retry of work that the branch has left behind is refused without merges, and says who has to rebase it."""
+    old = await hive.built({"mine": "x\n"})
+    tip = await asyncio.to_thread(hive.land_elsewhere, {"other": "y\n"})
+    await hive.approve(old.number)
+    assert "the branch has gone on" in (await hive.until(old.number, "failed")).outcome
+    with pytest.raises(HiveError, match=f"the branch 'main' has gone on to {tip}") as refused:
+        await hive.retry(old.number)
+    assert refused.value.code == "not_rebased" and "have ada rebase it" in refused.value.hint
+    hive.set(merges=True)
+    again = await hive.retry(old.number)
+    await hive.until(again.number, "built")
+    await hive.check()
+
+
 async def test_queue_with_conflicts_ends_right(hive: WorkHive) -> None:
     """Of 20 approved proposals, those without a conflict land one on top of the other; the rest are told to rebase."""
     hive.set(merges=True, review="operator")

@@ -76,7 +76,7 @@ async def test_an_idle_agent_is_taken(hive: Program, daemon: FakeHost) -> None:
 
 async def test_a_path_is_read_before_the_wish_is_sent(hive: Program, daemon: FakeHost) -> None:
     """A path that cannot be read any more is told, and the wish is sent all the same."""
-    daemon.agents, daemon.handled, daemon.working.path = [agent("ada")], True, "/nowhere"
+    daemon.agents, daemon.handled, daemon.working.path = [agent("ada", backend="claude")], True, "/nowhere"
     ended = await hive.run("run", "web", "Mend it.")
     assert "warning: web is used as it was fetched before: '/nowhere' is no repository" in ended.err
     assert sent(daemon) == ["ada"]

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from hive_agent.backends.mcp_launch import read_secrets
+from hive_agent.environment import AgentEnvironment
 from hive_agent.infra.turn_environment import BACKEND_VARIABLES, child_environment
 from hive_agent.repositories.mirrors import read_mirrors
 from hive_core.protocol.access.opening import Opening
@@ -15,8 +17,9 @@ _USUAL_PATH = "/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin
 
 
 def session_environment(variables: Mapping[str, str], opening: Opening) -> dict[str, str]:
-    """Return the variables of a session's program: those of a turn, of the terminal and of the caller."""
+    """Return the variables of a session's program: those of a turn, its secrets too, of the terminal and the caller."""
     found = child_environment(variables, BACKEND_VARIABLES.get(opening.backend, ()), opening.variables)
+    found |= read_secrets(AgentEnvironment.read(variables).secrets, list(opening.secrets))
     found.setdefault("PATH", _USUAL_PATH)
     found.setdefault("USER", "root" if os.geteuid() == 0 else str(os.geteuid()))
     found.setdefault("LOGNAME", found["USER"])

@@ -26,8 +26,9 @@ class Opening:
 
     `who` is the caller as in the audit log. `argv` is empty for a login shell; `directory` is empty for the directory
     in which turns work; `environment` is added to the variables that a turn has. Those are selected by `backend` and
-    `variables`, the names in the agent's configuration. `port` is that of `connect` and `forward`, `path` that of `get`
-    and `put`; `name` is the name of what is put, and `into` if the path must be a directory.
+    `variables`, the names in the agent's configuration, and `secrets` are its names of secrets. `port` is that of
+    `connect` and `forward`, `path` that of `get` and `put`; `name` is the name of what is put, and `into` if the path
+    must be a directory.
     """
 
     kind: SessionKind
@@ -42,13 +43,14 @@ class Opening:
     into: bool = False
     backend: str = ""
     variables: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
 
     def as_request(self) -> dict[str, Any]:
         """Return the body with which a caller asks the daemon for this session; what has its default is left out."""
         given = asdict(self)
         if self.terminal is not None:
             given["terminal"] = self.terminal._asdict()
-        for key in ("who", "backend", "variables"):  # The daemon's to say.
+        for key in ("who", "backend", "variables", "secrets"):  # The daemon's to say.
             del given[key]
         return {key: value for key, value in given.items() if value}
 
@@ -78,6 +80,7 @@ def decode_opening(content: bytes) -> Opening:
             into=bool(found.get("into", False)),
             backend=str(found.get("backend", "")),
             variables=tuple(str(name) for name in found.get("variables", ())),
+            secrets=tuple(str(name) for name in found.get("secrets", ())),
         )
     except (TypeError, ValueError, LookupError, AttributeError):
         raise BadFrame("an opening with a value of the wrong type") from None

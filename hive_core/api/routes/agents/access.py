@@ -111,6 +111,7 @@ def _opening(record: AgentRecord, actor: str, request: AccessRequest) -> Opening
         into=request.into,
         backend=record.config.backend,
         variables=tuple(record.config.environment),
+        secrets=tuple(record.config.secrets),
     )
 
 

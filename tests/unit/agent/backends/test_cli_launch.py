@@ -35,6 +35,14 @@ def test_turns_and_sessions_know_the_agents_directories() -> None:
     assert session_environment(variables, Opening("run")).items() >= variables.items()
 
 
+def test_a_session_has_the_secrets_of_turns(tmp_path: Path) -> None:
+    """A session gets the secrets that agent.toml names, as turns do, and no others."""
+    (tmp_path / "NPM_TOKEN").write_text("value\n")
+    (tmp_path / "OTHER").write_text("x")
+    found = session_environment({"HIVE_AGENT_SECRETS": str(tmp_path)}, Opening("run", secrets=("NPM_TOKEN", "GONE")))
+    assert found["NPM_TOKEN"] == "value" and "OTHER" not in found and "GONE" not in found
+
+
 @pytest.mark.parametrize(
     ("number", "kind"),
     [

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ import click
 from hive_core.cli.access.git.limits import FetchLimits, too_much
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import shown_lines
+from hive_core.text import escaped_line
 
 _CHUNK = 64 * 1024
 _FAN_OUT = 8 + 255 * 4
@@ -94,6 +96,18 @@ class Target:
         assert git.stderr is not None
         say(git.stderr, {f"From {directory}": f"From {agent}"})
         return git.wait()
+
+    def branches(self, agent: str) -> Iterator[str]:
+        """Yield the refs of the agent's branches, the one with the newest commit first."""
+        asked = self.git(
+            "for-each-ref",
+            "--sort=-committerdate",
+            "--format=%(refname)",
+            f"refs/hive/{agent}/",
+            stdout=subprocess.PIPE,
+        )
+        found, _ = asked.communicate()
+        yield from (shlex.quote(escaped_line(line)) for line in found.decode(errors="replace").splitlines())
 
 
 def say(output: IO[bytes], instead: Mapping[str, str] | None = None) -> None:

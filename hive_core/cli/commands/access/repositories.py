@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from hive_core.cli.access.git.diff import diff_lines
 from hive_core.cli.access.git.fetch import fetch as fetch_branches
 from hive_core.cli.access.git.limits import FetchLimits
+from hive_core.cli.access.git.target import Target
 from hive_core.cli.arguments import agent_argument, complete_repositories, pager_option
 from hive_core.cli.client import Client
 from hive_core.cli.output import page
@@ -98,7 +99,9 @@ def fetch(socket: str | None, name: str, repository: str, into: Path, max_size: 
     limits = FetchLimits(bytes=max_size, seconds=timeout)
     code = fetch_branches(Client(socket), name, repository, into, limits)
     if not code:
-        click.echo(f"the branches of {name} are refs/hive/{name}/*: git log refs/hive/{name}/main")
+        branches = list(Target(into).branches(name))
+        shown = f": git log {branches[0]}" if branches else ", and it has none"
+        click.echo(f"the branches of {name} are refs/hive/{name}/*{shown}")
     return code
 
 

@@ -17,6 +17,7 @@ from hive_core.cli.access import session
 from hive_core.cli.access.git import diff
 from hive_core.cli.access.git.fetch import fetch
 from hive_core.cli.access.git.limits import FetchLimits
+from hive_core.cli.access.git.target import Target
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.protocol.access import frames
@@ -165,6 +166,27 @@ def test_branches_are_fetched_again_and_again(scene: Scene, capfd: pytest.Captur
     git(scene.theirs, "checkout", "-q", "--detach")
     git(scene.theirs, "branch", "-qD", "main", "other")
     assert scene.fetch() == 0 and scene.refs() == {}
+
+
+def test_branches_are_named_as_they_are_here(scene: Scene) -> None:
+    """The branches of an agent are named with their whole refs, as a git command here takes them, the newest first."""
+    scene.commit("one", b"1")
+    git(scene.theirs, "switch", "-qc", "ada/work")
+    git(
+        scene.theirs,
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@b",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        "two",
+        "--date=2099-01-01T00:00:00Z",
+    )
+    assert scene.fetch() == 0
+    assert sorted(Target(scene.mine).branches("ada")) == ["refs/hive/ada/ada/work", "refs/hive/ada/main"]
 
 
 def test_a_shallow_repository_is_fetched_into(scene: Scene, tmp_path: Path) -> None:

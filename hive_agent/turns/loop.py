@@ -36,6 +36,7 @@ from hive_agent.turns.records import TurnRecord
 from hive_agent.turns.selection import BatchSelector, TurnBatch, TurnSelection
 from hive_agent.turns.turn_log import TurnLog
 from hive_core.protocol import Delivery, HarnessState
+from hive_core.protocol.base import PAUSED_BY_OPERATOR
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,6 @@ class Say(Protocol):
         turn: int | None = None,
     ) -> None: ...
 
-
-PAUSED = "paused by the operator: messages wait until it is resumed"
 
 Pause = Callable[[Reaction, int, float | None], float]
 """Length of the pause after a failure; see `failure_policy.pause`."""
@@ -140,7 +139,7 @@ class TurnLoop:
             await self._settle_skipped()
         self._idle_with = None
         self._troubled.clear()
-        await self._say("paused", PAUSED)
+        await self._say("paused", PAUSED_BY_OPERATOR)
         await self._requests.wait()
 
     # --- between turns ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from hive_core.infra.processes import ListeningProcess
 from hive_core.protocol import HarnessState
+from hive_core.protocol.base import PAUSED_BY_OPERATOR
 from hive_core.runtimes.base import UnitState
 from hive_core.text import Quoted
 
@@ -132,13 +133,14 @@ class Alerts:
         if state == "needs_login":
             text = (
                 f"{name} needs a login: its agent CLI has no valid credentials. Its messages wait until it has. "
-                f"Its page may offer to log in: hive-c0re open {name}"
+                f"Log it in, if its agent CLI can: hive-c0re login {name}, or on its page: hive-c0re open {name}"
             )
             return self._opened(name, "needs_login", f"{text}\n{reason(detail)}")
-        if state == "paused":
+        # Nobody is told of their own command. An agent that lies about it gains nothing: it could say "idle".
+        if state == "paused" and detail != Quoted(PAUSED_BY_OPERATOR):
             text = (
-                f"{name} is paused and waits for a person. Repair the cause, then retry or skip the turn on its page "
-                f"(hive-c0re open {name}), or restart it: hive-c0re restart {name}"
+                f"{name} is paused and waits for a person. Repair the cause, then let it go on: hive-c0re resume "
+                f"{name}; or retry or skip the turn on its page: hive-c0re open {name}"
             )
             return self._opened(name, "paused", f"{text}\n{reason(detail)}")
         if (

@@ -117,3 +117,5 @@ In `budget` a budget of the hive's does not allow its calls; it goes on with the
 
 The daemon reports `offline` for a harness that does not run.
 """
+PAUSED_BY_OPERATOR = "paused by the operator: messages wait until it is resumed"
+"""The detail of `paused` for an agent whose operator has paused it, of which nobody else need be told."""

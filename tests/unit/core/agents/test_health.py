@@ -16,6 +16,7 @@ from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import HarnessState, SendAnswer, SendRequest
+from hive_core.protocol.base import PAUSED_BY_OPERATOR
 from hive_core.runtimes.base import UnitState
 from tests.unit.core.agents.builders import AgentHive, FakeProcesses, in_force, opened
 
@@ -370,7 +371,7 @@ async def test_a_notice_reaches_the_operator() -> None:
 
 
 async def test_what_is_told_elsewhere_is_told_once() -> None:
-    """An agent that waits for money is no alert, and one whose calls are stopped none either: the ledger tells that."""
+    """Waiting for money and stopped calls are no alerts, as the ledger tells them; the operator's pause is none."""
     scene = HealthScene()
     await scene.reports.hello("bob", 1)
     await scene.reports.harness("bob", "budget", "no money")
@@ -380,6 +381,8 @@ async def test_what_is_told_elsewhere_is_told_once() -> None:
     await scene.reports.harness("bob", "paused", "the vendor refuses")
     assert scene.told.sent == []
     scene.reports.is_stopped = lambda _: False
+    await scene.reports.harness("bob", "paused", PAUSED_BY_OPERATOR)
+    assert scene.told.sent == []
     await scene.reports.harness("bob", "paused", "no program")
     assert [to for to, _ in scene.told.sent] == ["hm1nd", "operator"]
 

@@ -90,7 +90,8 @@ def _check_end(stream: FrameStream, agent: str) -> None:
     """Raise Failure if the agent's side has failed, with the last that it said."""
     if stream.end is None or stream.end.shell_code == 0:
         return
-    said = escaped_line(stream.errors.decode(errors="replace").strip()[-_LONGEST_ERRORS:])
+    lines = stream.errors.decode(errors="replace").strip()[-_LONGEST_ERRORS:].splitlines()
+    said = "; ".join(escaped_line(line) for line in lines)
     raise Failure(
         "cannot_copy",
         f"not all was copied: tar in {agent} ended with {stream.end.shell_code}{' and said: ' if said else ''}{said}",

@@ -57,6 +57,10 @@ async def test_files_are_copied_both_ways(caller: Caller, place: Path) -> None:
     missing = await caller.run("cp", "ada:/state/nothing", str(place))
     assert (missing.code, "there is no /state/nothing in the agent" in missing.err) == (1, True)
     assert (await caller.run("cp", str(place / "nothing"), "ada:/state")).code == 1
+    relative = await caller.run("cp", "ada:out.txt", str(place))
+    assert relative.code == 2 and "AGENT:/code/REPO/out.txt" in relative.err
+    refused = await caller.run("cp", str(source / "below" / "run"), "ada:/usr/")
+    assert refused.code == 1 and "Cannot open" in refused.err and "\\n" not in refused.err
 
 
 async def test_a_port_of_the_agent_is_reached(caller: Caller) -> None:
@@ -113,6 +117,7 @@ async def test_git_of_the_agent_is_seen_and_fetched(caller: Caller, place: Path)
     assert fetched.code == 0, fetched.err
     refs = await program("git", "-C", str(mine), "for-each-ref", "--format=%(refname)")
     assert refs.split() == ["refs/hive/ada/main"]
+    assert fetched.out.decode().rstrip().endswith("git log refs/hive/ada/main")
     assert not (place / "ran").exists()
     nothing = await caller.run("fetch", "ada", "/state", cwd=mine)
     assert nothing.code == 1

@@ -49,7 +49,10 @@ def cp(socket: str | None, source: str, target: str, as_json: bool) -> int:
 
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
-        raise click.UsageError(f"The path in an agent must be absolute: write AGENT:/{path}.")
+        raise click.UsageError(
+            f"The path in an agent must be absolute: AGENT:/code/REPO/{path} for a file of a clone, or "
+            f"AGENT:/state/{path}."
+        )
     return path
 
 

@@ -51,7 +51,8 @@ async def hive(home: Path, brain: Brain, *agents: str) -> AsyncIterator[Daemon]:
         )
         async with running(daemon):
             for name in agents:
-                await daemon.ask("POST", "/v1/agents", {"name": name, "config": {"backend": "claude"}})
+                config = {"backend": "claude", "network": "host"}  # The model is on the host's loopback.
+                await daemon.ask("POST", "/v1/agents", {"name": name, "config": config})
             yield daemon
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from hive_core.cli.client import Client
 from hive_core.cli.errors import Failure
 from hive_core.cli.output import clock, coloured_agent, coloured_state, dim, quoted
+from hive_core.protocol.names import WORK_WORDS
 from hive_core.text import escaped_line, visible
 
 _NAME = 9
@@ -122,9 +123,9 @@ def _proposal(data: Mapping[str, Any]) -> str:
 def _work(data: Mapping[str, Any]) -> str:
     name = escaped_line(f"{data.get('repo')}/{data.get('number')}")
     state, by = str(data.get("state")), escaped_line(str(data.get("by")))
-    words = {"proposal": "submitted", "built": "checked", "deployed": "landed"}
-    return f"{_name(by)} {dim(f'work {name}')} {coloured_state(state, words.get(state, escaped_line(state)))}" + _said(
-        data.get("title")
+    return (
+        f"{_name(by)} {dim(f'work {name}')} {coloured_state(state, WORK_WORDS.get(state, escaped_line(state)))}"
+        + _said(data.get("title"))
     )
 
 

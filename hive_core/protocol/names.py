@@ -70,3 +70,7 @@ def why_no_repository_name(name: str) -> str:
     if len(name) > 32:
         return f"the name {shown(name)} has {len(name)} characters, at most 32 are allowed"
     return f"the name {shown(name)} may hold only a-z, 0-9 and hyphens, a letter first and no hyphen last"
+
+
+WORK_WORDS = {"proposal": "submitted", "building": "checking", "built": "checked", "deployed": "landed"}
+"""States of work in the words for people; a state that is not among them is its own word."""

@@ -80,7 +80,7 @@ class Decisions:
 
     async def take_back(self, row: ProposalRow, why: str, principal: Principal) -> ProposalRow:
         """Withdraw a proposal in the name of any party. The caller must hold the agent's lock. Raises `stale_state`."""
-        check_can_be_withdrawn(row, f"{row.agent}/{row.number}", done="built")
+        check_can_be_withdrawn(row, f"{row.agent}/{row.number}")
         data = row.tag(State.WITHDRAWN, outcome=why, waits_for=None)
         (row,) = await self._context.transition_log.record(row.agent, [Transition(data, row.commit, principal)])
         return row
@@ -128,7 +128,7 @@ class Decisions:
         given = policy.approvals_given(row.approvals) if row.state is State.BUILT else []
         name = f"{row.agent}/{row.number}"
         may(self._context.settings.approval, decision, given, principal, name)
-        check_expected(row, name, request.expect, request.commit, done="built")
+        check_expected(row, name, request.expect, request.commit)
         return decision
 
     async def _older(self, agent: str, number: int | None, now: ProposalRow | None) -> ProposalRow:

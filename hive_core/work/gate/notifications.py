@@ -13,7 +13,7 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Notification
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.protocol import WorkComment
-from hive_core.protocol.names import MANAGER, OPERATOR
+from hive_core.protocol.names import MANAGER, OPERATOR, WORK_WORDS
 from hive_core.text import Quoted, join_list, one_line
 from hive_core.work.gate.policy import name_of
 from hive_core.work.gate.records.work_tag import QuotedWork, WorkChange, quote_work
@@ -123,11 +123,12 @@ def _how_to_decide(work: QuotedWork, commit: str) -> str:
             f'    approve_work({which}, commit="{commit}", expect="{state}", note="...")\n'
             f'    deny_work({which}, commit="{commit}", expect="{state}", note="why")'
         )
+    word = WORK_WORDS.get(state, state)
     return (
         "On the command line:\n"
         f"    hive-c0re work diff {repo}/{number}\n"
-        f"    hive-c0re work approve {repo}/{number} --expect {state} --commit {commit}\n"
-        f"    hive-c0re work deny {repo}/{number} --expect {state} --commit {commit} --note 'why'"
+        f"    hive-c0re work approve {repo}/{number} --expect {word} --commit {commit}\n"
+        f"    hive-c0re work deny {repo}/{number} --expect {word} --commit {commit} --note 'why'"
     )
 
 

@@ -9,10 +9,18 @@ import click
 
 from hive_core.cli.arguments import json_option, note_option, note_or_prompt, print_json
 from hive_core.cli.client import Client, work_path
-from hive_core.cli.commands.gate.decisions import commit_option, expect_option
+from hive_core.cli.commands.gate.decisions import commit_option
 from hive_core.cli.commands.work.fetching import update_from_path
 from hive_core.cli.commands.work.repositories import repository_path
-from hive_core.cli.commands.work.work_names import Answer, parse_work, standing, state_word, work_argument, work_name
+from hive_core.cli.commands.work.work_names import (
+    Answer,
+    parse_work,
+    standing,
+    state_word,
+    work_argument,
+    work_expect_option,
+    work_name,
+)
 from hive_core.cli.errors import Failure
 from hive_core.text import escaped_line
 
@@ -23,7 +31,7 @@ _ENDED = frozenset({"deployed", "failed", "denied", "withdrawn"})
 
 @click.command()
 @work_argument
-@expect_option
+@work_expect_option
 @commit_option
 @note_option
 @click.option("--no-wait", is_flag=True, help="Do not wait for the landing.")
@@ -61,7 +69,7 @@ def approve(
 
 @click.command()
 @work_argument
-@expect_option
+@work_expect_option
 @commit_option
 @note_option
 @json_option

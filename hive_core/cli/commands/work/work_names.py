@@ -8,15 +8,33 @@ import click
 
 from hive_core.cli.arguments import complete_work
 from hive_core.cli.output import coloured_state
+from hive_core.protocol.names import WORK_WORDS
 from hive_core.text import escaped_line, shown
 
 Answer = dict[str, Any]
 _LARGEST = 2**63 - 1
-_WORDS = {"proposal": "submitted", "building": "checking", "built": "checked", "deployed": "landed"}
-_STATES = {word: state for state, word in _WORDS.items()}
+_STATES = {word: state for state, word in WORK_WORDS.items()}
 
 work_argument = click.argument("name", metavar="REPO/NUMBER", shell_complete=complete_work)
 """Argument REPO/NUMBER: work, for `parse_work`."""
+
+
+class _WorkState(click.Choice[str]):
+    """A state of work in the words of the commands; its name in the protocol is taken, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> str:
+        word = str(super().convert(WORK_WORDS.get(value, value), param, context))
+        return _STATES.get(word, word)
+
+
+work_expect_option = click.option(
+    "--expect",
+    type=_WorkState(["submitted", "checking", "checked", "approved"]),
+    default="checked",
+    show_default=True,
+    help="State that the work must have; in another state nothing happens.",
+)
+"""Option --expect of decisions on work; its value is the name of the state in the protocol."""
 
 
 def parse_work(name: str) -> tuple[str, int]:
@@ -29,7 +47,7 @@ def parse_work(name: str) -> tuple[str, int]:
 
 def state_word(state: str) -> str:
     """Return a state in the words of the commands."""
-    return escaped_line(_WORDS.get(state, state))
+    return escaped_line(WORK_WORDS.get(state, state))
 
 
 def coloured_word(word: str, padded: str) -> str:

@@ -12,6 +12,7 @@ from hive_core.gate.subject.decision import check_can_be_withdrawn, check_expect
 from hive_core.gate.subject.work import as_request
 from hive_core.infra.database import audit
 from hive_core.protocol import ApproveWork, CommentOnWork, DenyWork, WithdrawWork, WorkComment, WorkProposal
+from hive_core.protocol.names import WORK_WORDS
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.notifications import commented
@@ -78,7 +79,7 @@ class WorkDecisions:
 
     async def take_back(self, row: WorkRow, why: str, principal: Principal) -> WorkRow:
         """Withdraw work in the name of any party. The caller must hold the repository's lock. Raises `stale_state`."""
-        check_can_be_withdrawn(row, row.name, done="checked")
+        check_can_be_withdrawn(row, row.name, WORK_WORDS)
         data = row.tag(State.WITHDRAWN, outcome=why, waits_for=None)
         (row,) = await self._context.work_log.record(row.repo, [WorkChange(data, row.commit, principal)])
         return row
@@ -115,4 +116,4 @@ class WorkDecisions:
         # Without approvals a late decision is refused as `stale_state`, not because nobody is asked any more.
         given = row.approvals if row.state is State.BUILT else []
         may(self._context.review(row), given, principal, row.name)
-        check_expected(row, row.name, request.expect, request.commit, done="checked")
+        check_expected(row, row.name, request.expect, request.commit, WORK_WORDS)

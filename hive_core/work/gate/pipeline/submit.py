@@ -8,10 +8,12 @@ from hive_core.errors import HiveError, bad_request, conflict, forbidden
 from hive_core.gate.policy import SYSTEM, Principal, name_from_label
 from hive_core.gate.records.states import OPEN, State
 from hive_core.gate.records.transitions import seconds
+from hive_core.gate.subject.decision import describe_state
 from hive_core.gate.subject.work import as_request
 from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import RetryWork, SubmitWork, WorkProposal
+from hive_core.protocol.names import WORK_WORDS
 from hive_core.text import format_bytes, shown
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
@@ -103,7 +105,9 @@ class Submissions:
             return row.to_protocol()
         if row.state not in (State.FAILED, State.WITHDRAWN):
             hint = "wait until it has ended" if row.state in OPEN else "submit a changed commit"
-            raise conflict("stale_state", f"{row.name} is {row.state}, not failed or withdrawn", hint)
+            raise conflict(
+                "stale_state", f"{row.name} {describe_state(row, WORK_WORDS)}, not failed or withdrawn", hint
+            )
         with self._pruning.taking_in(repo, row.commit):
             if await context.in_repository(repo, lambda repository: _is_pruned(repository, row)):
                 raise conflict("files_pruned", f"the files of {row.name} were removed", "submit the commit again")
@@ -154,7 +158,7 @@ class Submissions:
         label = by or principal.label
         for row in opened:
             if row.commit == commit:
-                why = f"{row.name} has the same commit and is {row.state}"
+                why = f"{row.name} has the same commit and {describe_state(row, WORK_WORDS)}"
                 raise conflict("already_proposed", why, "wait for its decision, or withdraw it")
         if sum(row.by == label for row in opened) >= _MAX_OPEN:
             why = f"{_MAX_OPEN} proposals of {label} for {repo} are open already"

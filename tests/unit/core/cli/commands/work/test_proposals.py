@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import click
+import pytest
+
+from hive_core.cli.commands.work.work_names import work_expect_option
 from hive_core.protocol import WorkComment, WorkCommit, WorkDetail, WorkFile, WorkList, WorkProposal
 from tests.unit.core.cli.commands.work import fake_host_work
 from tests.unit.core.cli.fake_host_api import FakeHost
@@ -86,3 +90,13 @@ async def test_names_that_are_none(hive: Program, daemon: FakeHost) -> None:
         ended = await hive.run("work", "show", name)
         assert ended.code != 0 and ended.out == ""
     assert daemon.asked == []
+
+
+@pytest.mark.parametrize("word", ["checked", "built"])
+def test_a_decision_expects_a_state_in_the_words_of_the_tables(word: str) -> None:
+    """`--expect` takes the words that the tables show, and the protocol's; the daemon gets the protocol's."""
+    command = click.Command("approve", params=[], callback=lambda expect: expect)
+    assert work_expect_option(command).main(["--expect", word], standalone_mode=False) == "built"
+    assert command.main([], standalone_mode=False) == "built"
+    with pytest.raises(click.BadParameter, match="'submitted', 'checking', 'checked', 'approved'"):
+        command.main(["--expect", "deployed"], standalone_mode=False)

@@ -36,6 +36,19 @@ async def test_approved_work_is_on_the_branch(hive: WorkHive) -> None:
     await hive.check()
 
 
+async def test_refusals_name_states_in_the_words_of_the_commands(hive: WorkHive) -> None:
+    """A late decision on landed work, or a withdrawal, says that it has landed, and not that it is deployed."""
+    work = await hive.built({"app.py": "x\n"})
+    with pytest.raises(HiveError, match="web/1 is checked, not failed or withdrawn"):
+        await hive.retry(work.number)
+    await hive.approve(work.number)
+    await hive.until(work.number, "deployed")
+    for late in (hive.approve(work.number), hive.withdraw(work.number)):
+        with pytest.raises(HiveError, match="web/1 has landed already") as refused:
+            await late
+        assert refused.value.code == "stale_state"
+
+
 async def test_failed_checks_end_work_and_tell_why(hive: WorkHive) -> None:
     """Work whose checks fail is decided on by nobody; its maker gets the reason and the end of the log."""
     hive.set(checks=[FakeCheck("test")])

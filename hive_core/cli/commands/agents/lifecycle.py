@@ -335,6 +335,8 @@ def _destroy(socket: str | None, name: str, purge: bool, as_json: bool) -> None:
         click.echo(f"{coloured_agent(name)} is destroyed and purged; waiting messages dropped: {dropped}")
     else:
         click.echo(f"{coloured_agent(name)} is destroyed; its files and waiting messages are kept")
+        again = f'"hive-c0re spawn {name} --no-start", then "hive-c0re destroy {name} --purge"'
+        click.echo(f"  an agent that is spawned again as {name} finds them; to remove them: {again}", err=True)
     if waiting and not as_json:
         click.echo(f"these waited for {name} and wait for you now:", err=True)
         click.echo("\n".join(f'  {each}: decide with "hive-c0re {command}"' for each, command in waiting), err=True)

@@ -228,6 +228,7 @@ async def test_destroy_keeps(hive: Program, daemon: FakeHost) -> None:
     daemon.agents = [agent("alice")]
     ended = await hive.run("destroy", "alice")
     assert (ended.code, ended.out) == (0, "alice is destroyed; its files and waiting messages are kept\n")
+    assert 'to remove them: "hive-c0re spawn alice --no-start", then "hive-c0re destroy alice --purge"' in ended.err
     assert daemon.asked[0][2] == DestroyRequest(purge=False)
 
 

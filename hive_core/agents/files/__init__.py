@@ -92,8 +92,12 @@ def _decoded(path: str, text: str) -> bytes:
 
 
 def config_as_toml(config: AgentConfig) -> str:
-    """The text of `agent.toml`. TOML has no null: values of None are left out, and are read back as None."""
-    return tomli_w.dumps(config.model_dump(exclude_none=True))
+    """The text of `agent.toml`. TOML has no null: values of None are left out, and are read back as None.
+
+    An empty `script` is left out, too: with it, no `[[script]]` may be added below.
+    """
+    values = config.model_dump(exclude_none=True)
+    return tomli_w.dumps({key: value for key, value in values.items() if key != "script" or value})
 
 
 def _render(template: str, **values: str | list[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -32,6 +33,7 @@ _KEY = r"""(?>[\w-]{1,60}|"(?:[^"\\\n]|\\.){0,60}"|'[^'\n]{0,60}')"""
 # The time of tomllib grows with the square of the number of joined keys, or faster.
 _DOTTED = re.compile(rf"(?<![\w-]){_KEY}(?:[ \t]{{0,60}}\.[ \t]{{0,60}}{_KEY}){{{_DOTTED_MOST}}}", re.ASCII)
 _AT = re.compile(r"^(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$", re.DOTALL)
+_TWICE = re.compile(r"Cannot (?:overwrite a value|mutate immutable namespace|declare .{0,200} twice)")
 _HINT = f"known keys: {', '.join(AgentConfig.model_fields)}"
 
 
@@ -94,7 +96,18 @@ def _parsed(text: str) -> dict[str, Any]:
         if match is None:
             raise _bad(None, str(error)) from None
         line = int(match["line"]) if match["line"] else text.rstrip("\n").count("\n") + 1
+        if _TWICE.match(match["what"]) and (twice := _given_before(text.split("\n"), line)):
+            raise _bad(line, twice) from None
         raise _bad(line, match["what"]) from None
+
+
+def _given_before(lines: Sequence[str], line: int) -> str:
+    """Say where the key or table of a line stands before; "" if it is written in another way there."""
+    key = lines[line - 1].split("=")[0].strip(" \t[]") if line <= len(lines) else ""
+    for number, earlier in enumerate(lines[: line - 1], start=1):
+        if key and earlier.split("=")[0].strip(" \t[]") == key:
+            return f"{key} is there already, in line {number}: remove one of the two"
+    return ""
 
 
 def _bad(line: int | None, what: str) -> HiveError:

@@ -38,6 +38,12 @@ def test_a_new_agent_starts_with_three_files() -> None:
     assert AgentConfig.model_validate(tomllib.loads(found["agent.toml"].decode())) == request.config
 
 
+def test_a_first_script_can_be_added() -> None:
+    """To the agent.toml of an agent without a script, rules of one can be appended."""
+    text = files.config_as_toml(AgentConfig()) + '\n[[script]]\nmatch = "x"\n'
+    assert len(AgentConfig.model_validate(tomllib.loads(text)).script) == 1
+
+
 def test_what_is_asked_for_comes_before_the_templates() -> None:
     """A system of one's own is taken as it is; an agent without a role is told so."""
     found = files.first_files(SpawnRequest(name="bob", agent_nix="{ }  # mine"))

@@ -231,6 +231,8 @@ class AgentRegistry:
             nix_daemon=record.nix_daemon,
             unsealed=record.unsealed and record.config.network == "sealed",
             services=sorted(set(record.config.services)),
+            repos=list(record.config.repos),
+            secrets=list(record.config.secrets),
         )
 
 

@@ -81,7 +81,7 @@ class AgentStatus(Peer):
     `cost_today` is what its calls of models have cost today (UTC), in US dollars, None where there is no ledger; only
     an answer about one agent has the limits of its budget.
 
-    `services` are the names of the services of the host that its configuration asks for.
+    `services`, `repos` and `secrets` are the names of those that its configuration asks for.
     """
 
     backend: Backend
@@ -114,6 +114,8 @@ class AgentStatus(Peer):
     cost_today: float | None = None
     budget: list[LimitState] = Field(default_factory=list)
     services: list[str] = Field(default_factory=list)
+    repos: list[str] = Field(default_factory=list)
+    secrets: list[str] = Field(default_factory=list)
     nix_daemon: bool = False
 
 

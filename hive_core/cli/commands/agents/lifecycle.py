@@ -172,10 +172,13 @@ def _facts(agent: dict[str, Any], moment: datetime) -> list[tuple[str, str]]:
         ("Spent", _spent(agent)),
         ("Deployment", str(agent.get("deployment")) + (", needs an update" if agent.get("needs_update") else "")),
         ("Messages", f"{agent.get('unacked')} not yet handled"),
+        ("Repositories", escaped_line(", ".join(map(str, agent.get("repos") or [])))),
         ("Page", escaped_line(page)),
         ("At work", text("status")),
         ("Confinement", text("confinement")),
         ("Services", escaped_line(_services(agent))),
+        ("Secrets", escaped_line(", ".join(map(str, agent.get("secrets") or [])))),
+        ("Limits", f'see "hive-c0re limits {text("name")}"'),
     ]
 
 

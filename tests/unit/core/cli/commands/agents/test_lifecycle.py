@@ -102,7 +102,13 @@ async def test_show(hive: Program, daemon: FakeHost) -> None:
     """`show` has the facts about one agent in whole, made safe for a terminal, and none that do not apply."""
     daemon.agents = [
         agent(
-            "alice", state="needs_login", detail="no key\x1b", model="m1", page_problem="process 7 listens on port 8100"
+            "alice",
+            state="needs_login",
+            detail="no key\x1b",
+            model="m1",
+            page_problem="process 7 listens on port 8100",
+            repos=["web", "app"],
+            secrets=["NPM_TOKEN"],
         ),
         agent(
             "bob", lifecycle="backoff", state="offline", pid=None, crashes=2, last_crash="exit code 1", last_line="x"
@@ -113,6 +119,8 @@ async def test_show(hive: Program, daemon: FakeHost) -> None:
     assert facts["Process"] == "running, pid 4711, for 2 h, restarts after crashes: 0"
     assert facts["Harness"] == r"needs_login for 3 min: no key\x1b"
     assert (facts["Backend"], facts["Page"]) == ("scripted, model m1", "no page: process 7 listens on port 8100")
+    assert (facts["Repositories"], facts["Secrets"]) == ("web, app", "NPM_TOKEN")
+    assert facts["Limits"] == 'see "hive-c0re limits alice"'
     assert "Last end" not in facts and "At work" not in facts
     shown = (await hive.run("show", "bob")).out
     assert 'Last end     ended 2 times in a row, the last time with: exit code 1: "x"' in shown

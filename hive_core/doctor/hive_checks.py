@@ -163,7 +163,11 @@ def check_backends(agents: Sequence[AgentStatus], missing: Mapping[str, str]) ->
             found.append(warning("program", what, remedy))
         if agent.state == "needs_login":
             what = f"{agent.name} needs a login; its messages wait"
-            found.append(warning("login", what, f"hive-c0re open {agent.name}, and log in on its page"))
+            found.append(
+                warning(
+                    "login", what, f"hive-c0re login {agent.name}, or log in on its page (hive-c0re open {agent.name})"
+                )
+            )
     return found
 
 

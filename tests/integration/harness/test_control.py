@@ -57,6 +57,8 @@ async def test_turns_are_stopped_retried_and_skipped(daemon: Daemon) -> None:
         assert await run("cancel", "ada") == "ada stops its turn, which is held\n"
         await until("idle")
         assert "held" in (await run("transcript", "ada", "--list"))
+        missing = await hive.run("transcript", "ada", "--turn", "99")
+        assert missing.code == 1 and "nothing is stored of turn 99" in missing.err
         assert await run("retry", "ada") == "ada tries turn 1 again\n"
         await until("thinking")
         await run("cancel", "ada")

@@ -70,6 +70,8 @@ def run(
       hive-c0re run shop "Please mend the failing test." --provider anthropic
       hive-c0re run shop "Update the README." --agent ada
     """
+    if not wish.strip():
+        raise click.UsageError("The wish is empty: say what the agent is to do.")
     client = Client(socket)
     registered = client.get(repository_path(repo))
     users = [str(name) for name in registered.get("agents", [])]

@@ -9,6 +9,7 @@ import click
 from hive_core.cli.arguments import agent_argument, complete_turns, json_option, pager_option, print_json
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.commands.steering.turn_view import Level, entries_of, entry_lines, follow_agent, turn_line
+from hive_core.cli.errors import Failure
 from hive_core.cli.output import moment_of, page, width
 
 _PER_REQUEST = 500
@@ -82,6 +83,8 @@ def transcript(
         return
     number = turn if turn is not None else _last_turn(client, name)
     entries = [] if number is None else _entries(client, name, number)
+    if not entries and turn is not None:
+        raise Failure("no_turn", f"nothing is stored of turn {turn}", hint=f'see "hive-c0re transcript {name} --list"')
     if as_json:
         print_json({"turn": number, "entries": entries})
         return

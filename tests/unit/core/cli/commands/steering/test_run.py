@@ -116,6 +116,12 @@ async def test_an_agent_is_made(hive: Program, daemon: FakeHost) -> None:
     assert ended.code == 1 and "web-2 has ended its turn without submitting work" in ended.err
 
 
+async def test_an_empty_wish(hive: Program, daemon: FakeHost) -> None:
+    """A wish without words is refused before an agent is made or asked."""
+    ended = await hive.run("run", "web", " ")
+    assert ended.code == 2 and "The wish is empty" in ended.err and daemon.asked == []
+
+
 async def test_a_new_agent_without_a_login_keeps_the_wish(hive: Program, daemon: FakeHost) -> None:
     """A new agent that needs a login has the wish all the same; the error says so, and how the agent gets the login."""
     daemon.working.users = {"web": []}

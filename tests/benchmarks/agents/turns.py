@@ -34,13 +34,16 @@ def run(directory: Path) -> list[Figure]:
         program = claude_command.find_program(os.environ)
     except ProgramNotFound as error:
         return [Figure(f"{what}, warm", "s", [], why_not=str(error))]
-    warm, cold, bare, single = asyncio.run(_measured(directory, program))
+    found = asyncio.run(_measured(directory, program))
+    warm, relayed, cold, bare, single = (found[name] for name in ("warm", "relayed", "cold", "bare", "tools"))
     reference = "one process per turn, --continue"
     return [
         Figure(f"{what}, warm", "s", warm, single, reference, Bound("at most", 0.15, "value")),
+        Figure(f"{what}, warm, sealed and through the relay", "s", relayed, warm, "the host's network",
+               Bound("at most", 0.01, "difference")),
         Figure(f"{what}, cold", "s", cold, bare, "the bare CLI", Bound("at most", 0.6, "difference")),
         Figure(f"  the same beside {reference}", "s", cold, single, reference),
-    ]
+    ]  # fmt: skip
 
 
 class _Model:
@@ -62,8 +65,8 @@ class _Model:
         return await asyncio.wait_for(self._first, _PATIENCE)
 
 
-async def _measured(directory: Path, program: Path) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Seconds: warm, cold, the bare CLI's, one process per turn's; the last three in turns."""
+async def _measured(directory: Path, program: Path) -> dict[str, list[float]]:
+    """Seconds: of warm turns and such through the relay, by turns; of cold ones, of the bare CLI and one with tools."""
     model = _Model()
     async with model_server(model.answer) as server:
         server.kept = 1
@@ -71,29 +74,47 @@ async def _measured(directory: Path, program: Path) -> tuple[list[float], list[f
             "ANTHROPIC_BASE_URL": server.url,
             "ANTHROPIC_API_KEY": "test",
             "HIVE_CLAUDE": str(program),
+            "HIVE_RELAY": json.dumps(_relay(directory / "keys", server.url)),
             "HIVE_PASS_ENVIRONMENT": "ANTHROPIC_BASE_URL,ANTHROPIC_API_KEY,HIVE_CLAUDE",
         }
         with hive(directory / "hive", variables) as running:
-            for name, idle in [("warm", 3_600), ("cold", 0)]:
-                body = {"name": name, "config": {**_CONFIG, "network": "host", "idle_timeout": idle}}
-                await asyncio.to_thread(running.ask, "POST", "/v1/agents", body)
-            for name in ("warm", "cold"):  # the first turn begins the conversation
-                await _turn(running, model, name)
-            say(f"{WARM_ROUNDS} warm turns")
-            warm = [await _turn(running, model, "warm") for _ in range(WARM_ROUNDS)]
-            await asyncio.to_thread(running.ask, "POST", "/v1/agents/warm/stop")
+            agents: dict[str, dict[str, Any]] = {
+                "warm": {"network": "host", "idle_timeout": 3_600},
+                "relayed": {"provider": "vendor", "idle_timeout": 3_600},
+                "cold": {"network": "host", "idle_timeout": 0},
+            }
+            for name, config in agents.items():
+                await asyncio.to_thread(running.ask, "POST", "/v1/agents", {"name": name, "config": _CONFIG | config})
+                await _turn(running, model, name)  # It begins the conversation.
+            say(f"{WARM_ROUNDS} warm turns, each beside one through the relay")
+            found: dict[str, list[float]] = {"warm": [], "relayed": []}
+            for _ in range(WARM_ROUNDS):
+                for name, samples in found.items():
+                    samples.append(await _turn(running, model, name))
+            for name in found:
+                await asyncio.to_thread(running.ask, "POST", f"/v1/agents/{name}/stop")
             cli = _Cli(directory / "cli", program, server.url, running.core_socket("cold").parent)
-            calls: list[Callable[[], Awaitable[float]]] = [
-                lambda: _turn(running, model, "cold"),
-                lambda: cli.turn(model, tools=False),
-                lambda: cli.turn(model, tools=True),
-            ]
-            for call in calls[1:]:
-                await call()
+            calls: dict[str, Callable[[], Awaitable[float]]] = {
+                "cold": lambda: _turn(running, model, "cold"),
+                "bare": lambda: cli.turn(model, tools=False),
+                "tools": lambda: cli.turn(model, tools=True),
+            }
+            for name in ("bare", "tools"):
+                await calls[name]()
             say(f"{COLD_ROUNDS} cold turns, each beside one of the CLI alone and one with the hive's tools")
-            rounds = [[await call() for call in calls] for _ in range(COLD_ROUNDS)]
-    cold, bare, single = ([samples[place] for samples in rounds] for place in range(3))
-    return warm, cold, bare, single
+            for _ in range(COLD_ROUNDS):
+                for name, call in calls.items():
+                    found.setdefault(name, []).append(await call())
+    return found
+
+
+def _relay(keys: Path, url: str) -> dict[str, Any]:
+    """The settings of the relay: one provider, the model on loopback."""
+    keys.mkdir(mode=0o700)
+    key = keys / "key"
+    key.touch(mode=0o600)
+    key.write_text("test\n")
+    return {"credentials": str(keys), "providers": {"vendor": {"api": "anthropic", "base_url": url, "keys": ["key"]}}}
 
 
 async def _turn(running: BenchHive, model: _Model, name: str) -> float:

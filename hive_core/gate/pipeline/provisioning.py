@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
 from hive_core.agents import files
-from hive_core.agents.grants import networks
 from hive_core.errors import HiveError, conflict
 from hive_core.gate.context import WHOLE_AGENT, GateContext
 from hive_core.gate.intake.agent_toml import check_ceilings
@@ -168,7 +166,7 @@ class Removal:
             # The agent is gone, even if some of its files could not be removed.
             if purge and not context.agents.exists(agent):
                 try:
-                    await context.database.write(partial(_forget, agent=agent))
+                    await context.database.write(partial(index.forget, agent=agent))
                 except HiveError as error:
                     if not is_temporary(error):
                         raise
@@ -193,9 +191,4 @@ class Removal:
         """Remove the rows of a purged agent, unless there is a new one of its name by now."""
         context = self._context
         if not await GATE.run(context.layout.applied_repository(agent).exists):
-            await context.database.write(partial(_forget, agent=agent))
-
-
-def _forget(db: sqlite3.Connection, agent: str) -> None:
-    index.delete_rows(db, agent)
-    networks.forget(db, agent)
+            await context.database.write(partial(index.forget, agent=agent))

@@ -88,7 +88,7 @@ class Recovery:
         """Remove the rows of an agent without a repository; by now there may be one again."""
         context = self._context
         if not context.layout.applied_repository(agent).exists():
-            await context.database.write(partial(index.delete_rows, agent=agent))
+            await context.database.write(partial(index.forget, agent=agent))
 
     def recover_later(self, agent: str) -> None:
         """Recover an agent in the background, as soon as that is possible; requests about it are refused until then."""

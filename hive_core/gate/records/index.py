@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hive_core.agents.grants import networks
 from hive_core.gate.policy import has_approval_by_rule
 from hive_core.gate.records import fetches, tag_message
 from hive_core.gate.records.states import ENDORSED, OPEN, IllegalHistory, State, current_state, parse_tag_name, tag_name
@@ -92,6 +93,12 @@ def delete_rows(db: sqlite3.Connection, agent: str, numbers: Collection[int] | N
         db.execute("DELETE FROM proposals WHERE agent = ?", (agent,))
     else:
         db.executemany("DELETE FROM proposals WHERE agent = ? AND number = ?", [(agent, number) for number in numbers])
+
+
+def forget(db: sqlite3.Connection, agent: str) -> None:
+    """Remove all that is known of the proposals of an agent that was purged."""
+    delete_rows(db, agent)
+    networks.forget(db, agent)
 
 
 def find(db: sqlite3.Connection, agent: str, number: int) -> ProposalRow | None:

@@ -176,3 +176,23 @@ async def test_nothing_of_before_outlives_a_purge(hive: GateHive) -> None:
     assert ("ada",) not in left and left
     await hive.spawn("ada")
     assert network(hive, "ada")[:2] == ("sealed", False)
+
+
+async def test_nothing_of_before_outlives_a_purge_that_was_cut_off(older: Layout) -> None:
+    """A daemon that is killed before it has forgotten a purged agent leaves the next one of its name no network."""
+
+    def rows(db: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+        tables = ("proposals", "unnamed_networks")
+        return {each: db.execute(f"SELECT * FROM {each} WHERE agent = 'ada'").fetchall() for each in tables}
+
+    async with opened(older) as gate_hive:
+        await gate_hive.gate.verification.verify()
+        before = await gate_hive.database.read(rows)
+        await gate_hive.gate.agent_submissions.destroy("ada", DestroyRequest(purge=True), OPERATOR)
+    assert all(before.values())
+    with closing(sqlite3.connect(older.database, isolation_level=None)) as db:
+        for table, stored in before.items():
+            db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(stored[0]))})", stored)
+    async with opened(older) as gate_hive:
+        await gate_hive.gate.verification.verify()
+        assert await gate_hive.database.read(rows) == {"proposals": [], "unnamed_networks": []}

@@ -19,9 +19,13 @@ from hive_core.errors.faults import in_words
 MAX_SERVICES = 10
 """Most services of one agent: its harness hands a listener for each to the daemon."""
 _LOOPBACK = "127.0.0.1"
+_BROADCAST = IPv4Address("255.255.255.255")
 _FIRST_PORT = 3200
 _PURPOSE = "service:"
-_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
+_NAME_MOST = 253
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+"""A name of which every label can be looked up: 1 to 63 characters."""
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """A last label that makes the whole an IPv4 address for some programs."""
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -56,18 +60,26 @@ def read_address(text: str) -> ServiceAddress:
         raise BadAddress("it must be HOST:PORT, such as 127.0.0.1:5432, with a port from 1 to 65535")
     try:
         if host.startswith("[") and host.endswith("]") and "%" not in host:
-            host = str(IPv6Address(host[1:-1]))
+            host = _connectable(IPv6Address(host[1:-1]))
         elif _NUMBER.fullmatch(host.rpartition(".")[2].lower()):
-            host = str(IPv4Address(host))
+            host = _connectable(IPv4Address(host))
         elif ":" in host:
             raise BadAddress("an address of IPv6 is written in brackets, such as [::1]:5432")
-        elif not _NAME.fullmatch(host := host.lower()):
+        elif len(host) > _NAME_MOST or not _NAME.fullmatch(host := host.lower()):
             raise BadAddress("its host is neither an address nor a name")
     except AddressValueError:
         raise BadAddress("its host is not a valid address") from None
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - this refuses them
-        raise BadAddress("it must be an address that can be connected to, such as 127.0.0.1")
     return ServiceAddress(host, int(port))
+
+
+def _connectable(address: IPv4Address | IPv6Address) -> str:
+    """Return an address in its normal spelling. Raises BadAddress for one that is not that of one host."""
+    within = address.ipv4_mapped if isinstance(address, IPv6Address) and address.ipv4_mapped else address
+    if within.is_unspecified or within.is_multicast or within == _BROADCAST:
+        raise BadAddress("it must be an address that can be connected to, such as 127.0.0.1")
+    if isinstance(address, IPv6Address) and address.is_link_local:
+        raise BadAddress("an address of one link (fe80::) does not say of which: use another address of that host")
+    return str(address)
 
 
 def _normal_address(text: str) -> str:

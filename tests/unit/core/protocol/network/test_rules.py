@@ -64,9 +64,9 @@ def test_sets_hold_rules() -> None:
 
 def test_a_policy_fits_into_a_packet() -> None:
     """The longest policy that is accepted is a packet, and a longer one is refused."""
-    name = "a" * 40
+    name, host = "a" * 40, ".".join(["h" * 62] * 4)
     entries = [f"{name}.{number:04}.org" for number in range(MAX_ENTRIES)]
-    services = {f"{'s' * 31}{number}": EgressService(port=3200, address=f"{'h' * 250}:65535") for number in range(10)}
+    services = {f"{'s' * 31}{number}": EgressService(port=3200, address=f"{host}:65535") for number in range(10)}
     ends = [10**13] * MAX_ENDS
     policy = EgressPolicy(allow=entries, allow_ends=ends, deny=entries, deny_ends=ends, services=services)
     packet = AgentPacket(name="ada", policy=policy)

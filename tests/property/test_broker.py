@@ -36,6 +36,8 @@ BUDGETS = Budgets(
     loop_messages_per_minute=10**12,
 )
 NEWER = "SELECT id, sender, recipient, body FROM messages WHERE id > ? ORDER BY id"
+STORE_AGENT = """INSERT INTO agents (name, kind, desired, config, prompt, deployment, created_at)
+VALUES (?, ?, 'running', '{}', '', 0, 0) ON CONFLICT DO NOTHING"""
 ALLOWED = frozenset({"hm1nd", "operator"})
 """What bob may write to; the others may write to everybody."""
 
@@ -140,11 +142,8 @@ class BrokerMachine(RuleBasedStateMachine):
             allowed = ALLOWED if name == "bob" else None
             kind = "manager" if name == "hm1nd" else "agent"
             directory.put(Member(name, kind, allowed, self.model.instances.get(name)))  # type: ignore[arg-type]
-            row = (name, kind, "running", "{}", "", 0, None, 0, "", "")
             await self.database.write(
-                lambda db, row=row: db.execute(  # type: ignore[misc]
-                    "INSERT INTO agents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row
-                ).fetchone()
+                lambda db, row=(name, kind): db.execute(STORE_AGENT, row).fetchone()  # type: ignore[misc]
             )
         self.broker = Broker(
             self.database,

@@ -39,7 +39,16 @@ from tests.unit.core.work.gate.work_hive import (
 from tests.unit.core.work.gate.work_hive import prepare as prepare_mirror
 
 EXPECTED = frozenset(
-    {"already_proposed", "not_decider", "not_yours", "nothing_changed", "own_proposal", "stale_state", "unknown_work"}
+    {
+        "already_proposed",
+        "not_decider",
+        "not_rebased",
+        "not_yours",
+        "nothing_changed",
+        "own_proposal",
+        "stale_state",
+        "unknown_work",
+    }
 )
 """The errors that requests may get here; any other is a fault of the gate."""
 

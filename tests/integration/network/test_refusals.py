@@ -115,9 +115,10 @@ async def test_a_name_that_changes_after_the_check(daemon: FakeDaemon) -> None:
 async def test_redirects_are_decided_on_as_requests(daemon: FakeDaemon) -> None:
     """A redirect of an allowed host to another one is refused when the program follows it."""
     line = ["-L", "https://ok.example.org/redirect?to=https://other.example.org/"]
+    before = daemon.world.queries().count("other.example.org A")
     assert "403" in await curl(daemon, *line)
     await daemon.wait_refusal("no_rule", "other.example.org")
-    assert "other.example.org A" not in daemon.world.queries()
+    assert daemon.world.queries().count("other.example.org A") == before
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,7 @@ async def test_redirects_are_decided_on_as_requests(daemon: FakeDaemon) -> None:
 )
 async def test_other_servers_and_protocols(daemon: FakeDaemon, line: list[str], reason: Reason | None) -> None:
     """TLS is TLS for the host that was asked for, HTTP is HTTP/1 for it, and mail does not get out."""
+    before = daemon.world.queries().count("other.example.org A")
     printed = await curl(daemon, *line) if reason else ""
     if reason is None:  # Fronting behind an allowed host: what is in TLS is not seen.
         status, _ = await daemon.world.run("curl", "-sS", *line)
@@ -144,7 +146,7 @@ async def test_other_servers_and_protocols(daemon: FakeDaemon, line: list[str], 
         return
     packet = await daemon.wait_refusal(reason)
     assert packet.agent == "ada", printed
-    assert "other.example.org A" not in daemon.world.queries()
+    assert daemon.world.queries().count("other.example.org A") == before
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,12 @@ class MessagingHive:
         self.database = await Database.open(self._path / "hive.sqlite", self._committed)
         self.writing = asyncio.create_task(self.database.run())
         self._directory = directory = Directory()
+        columns = "name, kind, desired, config, prompt, deployment, created_at"
+        statement = f"INSERT INTO agents ({columns}) VALUES (?, 'agent', 'running', '{{}}', '', 0, 0)"
         for name in AGENTS:
             directory.put(Member(name, "agent"))
             await self.database.write(
-                lambda db, name=name: db.execute(  # type: ignore[misc]
-                    "INSERT INTO agents VALUES (?, 'agent', 'running', '{}', '', 0, NULL, 0, '', '')", (name,)
-                ).fetchone()
+                lambda db, name=name: db.execute(statement, (name,)).fetchone()  # type: ignore[misc]
             )
         self.inbox_limit(10_000)
         await self.broker.open()

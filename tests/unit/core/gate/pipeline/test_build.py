@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,8 @@ async def test_differences_that_take_too_long_are_a_reason_to_deny(
 
 async def test_unknown_names_are_told_of_a_new_agent(gate_hive: GateHive) -> None:
     """The answer of a spawn names the tools, recipients and models that nobody knows; the agent is created."""
-    config = AgentConfig(backend="claude", model="sonet", tools=["Bsh"], allowed_recipients=["nobody"])
+    unknown: dict[str, Any] = {"model": "sonet", "tools": ["Bsh"], "allowed_recipients": ["nobody"]}
+    config = AgentConfig(backend="claude", allowed_hosts=["anthropic"], **unknown)
     request = SpawnRequest(name="cy", config=config, start=False)
     answer = await gate_hive.gate.agent_submissions.spawn(request, OPERATOR)
     assert answer.warnings == [

@@ -47,12 +47,12 @@ async def vendor() -> AsyncIterator[FakeVendor]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def owl(hive: HostHive, vendor: FakeVendor) -> str:
+async def emu(hive: HostHive, vendor: FakeVendor) -> str:
     """A sealed agent with a provider."""
     write_key()
     await program("systemctl", "start", RELAY)
-    await hive.spawn_with("owl", network="sealed", provider="vendor")
-    return "owl"
+    await hive.spawn_with("emu", network="sealed", provider="vendor")
+    return "emu"
 
 
 def write_key() -> None:
@@ -74,23 +74,23 @@ async def served(agent: str, vendor: FakeVendor) -> None:
     pytest.fail(f"no answer of the vendor, but: {answer}")
 
 
-async def test_a_sealed_container_calls_a_model(hive: HostHive, owl: str, vendor: FakeVendor) -> None:
+async def test_a_sealed_container_calls_a_model(hive: HostHive, emu: str, vendor: FakeVendor) -> None:
     """It does so also after restarts of harness, daemon and relay, each call is in the ledger, and no key in it."""
-    await served(owl, vendor)
-    inside(owl, "systemctl", "restart", "hive-harness")
-    await hive.idle(owl)
-    await served(owl, vendor)
+    await served(emu, vendor)
+    inside(emu, "systemctl", "restart", "hive-harness")
+    await hive.idle(emu)
+    await served(emu, vendor)
     await hive.restart()
-    await served(owl, vendor)
+    await served(emu, vendor)
     await program("systemctl", "restart", RELAY)
-    await served(owl, vendor)
-    usage = json.loads(await program("hive-c0re", "usage", owl, "--json"))
+    await served(emu, vendor)
+    usage = json.loads(await program("hive-c0re", "usage", emu, "--json"))
     assert usage["total"]["calls"] >= 4
-    searched = inside(owl, "grep", "-rlaE", KEY, "/state", "/config", "/root", "/run/hive", check=False)
+    searched = inside(emu, "grep", "-rlaE", KEY, "/state", "/config", "/root", "/run/hive", check=False)
     assert searched == ""
 
 
-async def test_the_relay_is_confined(owl: str) -> None:
+async def test_the_relay_is_confined(emu: str) -> None:
     """Its unit has no privileges, leaves no core dump, and its key is in no variable, argument or journal."""
     rated = call("systemd-analyze", "security", "--no-pager", RELAY, check=False)
     found = re.search(r"Overall exposure level for hive-relay.service: ([0-9.]+)", rated)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
@@ -15,14 +14,6 @@ from pathlib import Path
 
 from aiohttp import web
 
-from hive_core.infra.database.database import Database
-from hive_core.outside.gateway_link import listen_for_gateway
-from hive_core.outside.handover_door import HandedListener
-from hive_core.outside.models.ledger import Ledger
-from hive_core.outside.models.relay_link import RELAY_GROUP, RelayLink
-from hive_core.protocol import AgentConfig
-from hive_core.protocol.models.limits import SpendingLimits
-from hive_core.protocol.models.providers import ProviderSettings
 from tests.benchmarks.bench_directory import ROOT
 
 _STREAM_SECONDS = 1.0
@@ -70,24 +61,19 @@ async def vendor(events: int) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def relay_side(directory: Path, address: str) -> AsyncIterator[Side]:
-    """Start a relay for one agent, with a ledger in `directory`."""
+    """Start a relay for one agent, and a daemon's end with a ledger in `directory`, each a process as in a hive."""
     keys = directory / "keys"
     keys.mkdir(mode=0o700)
     (keys / "key").touch(mode=0o600)
     (keys / "key").write_text("sk-benchmark")
-    database = await Database.open(directory / "hive.sqlite")
-    writing = asyncio.create_task(database.run())
-    providers = {"vendor": ProviderSettings(api="anthropic", base_url=address, keys=["key"], calls_at_once=1_000)}
-    limits = SpendingLimits(money_per_day=1_000_000, calls_total=1_000_000)
-    ledger = Ledger(database, providers, lambda _: limits, limits)
-    config = AgentConfig(backend="claude", provider="vendor")
-    server = listen_for_gateway(directory / "relay.sock", RELAY_GROUP)
-    link = RelayLink(server, ledger, providers, lambda _: config)
-    serving = asyncio.create_task(link.run())
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    link.hold("ada")
-    link.receive("ada", HandedListener("relay", listener))
+    daemon = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.benchmarks.relay_daemon", str(directory), address),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert daemon.stdin is not None and daemon.stdout is not None
+    port = int(await daemon.stdout.readline())
     arguments = ["-m", "hive_core", "relay", "--link", str(directory / "relay.sock"), "--credentials", str(keys)]
     process = await _pinned(*arguments, "--log-level", "error")
     try:
@@ -95,11 +81,8 @@ async def relay_side(directory: Path, address: str) -> AsyncIterator[Side]:
     finally:
         process.terminate()
         await process.wait()
-        serving.cancel()
-        await asyncio.wait([serving])
-        database.finish()
-        await writing
-        await database.close()
+        daemon.stdin.close()
+        await daemon.wait()
 
 
 @asynccontextmanager

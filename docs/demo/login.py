@@ -33,7 +33,7 @@ _ALSO_PASSED = (
 )
 """What a user needs whose network or model is a special one."""
 _WITH_RELAY = ("ANTHROPIC_MODEL", "CLAUDE_CODE_MAX_RETRIES", "HIVE_CLAUDE")
-"""What agents get of these if the relay calls the API; it knows nothing of the others but the base URL."""
+"""The settings of providers that agents get to know; of others they know the base URL only."""
 _FILE = ".credentials.json"
 _LEAST_SECONDS = 15 * 60
 _PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin"

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _LOOPBACK = "127.0.0.1"
 _BACKLOG = 1_024
 _NO_KEY = "hyperhive"
-"""What programs that insist on a key get where the relay asks for none."""
+"""The placeholder for programs that insist on a key where the relay asks for none."""
 _AGAIN_SECONDS = 1.0
 """Between attempts to reach the door of a daemon that is being restarted."""
 

@@ -35,7 +35,7 @@ class LoginController:
         self._expiry: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._step: asyncio.Task[Any] | None = None
-        """What the program does now, while the lock is held."""
+        """The work of the program at the moment, while the lock is held."""
         self._checks_code = False
 
     @property

@@ -1,4 +1,4 @@
-"""What agents spend on models, for operators and agents, and what is told of it."""
+"""The spending of agents on models, for operators and agents, and the notices about it."""
 
 from __future__ import annotations
 

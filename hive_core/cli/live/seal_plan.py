@@ -1,4 +1,4 @@
-"""What a sealed agent is to try, and what the outcomes mean. Without I/O.
+"""The tries of a sealed agent, and the meaning of their outcomes. Without I/O.
 
 An outcome is the agent's word. What the listeners of this host have seen is not, and counts whatever the agent says.
 """

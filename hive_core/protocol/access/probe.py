@@ -1,4 +1,4 @@
-"""What `doctor --live` has the harness of an agent try from inside, and what that reports: the agent's word.
+"""The tries that `doctor --live` orders from the harness of an agent, and its report: the agent's word.
 
 Without pydantic, for a quick start. Both ends are JSON on the streams of a session.
 """

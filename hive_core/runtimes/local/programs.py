@@ -23,7 +23,7 @@ _SSH_CONFIG = f"""\
 Host * !localhost !127.0.0.1 !::1
     ProxyCommand {PROGRAMS}/hive-ag3nt connect %h %p
 """
-"""What an agent's own ~/.ssh/config says wins: of each option, ssh takes the first value (ssh_config(5))."""
+"""The settings of an agent's own ~/.ssh/config win: of each option, ssh takes the first value (ssh_config(5))."""
 
 
 def write_programs(directory: Path) -> None:

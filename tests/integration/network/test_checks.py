@@ -139,7 +139,7 @@ async def test_a_check_has_its_own_rules(hive: Hive) -> None:
 
 
 async def test_a_denial_for_all_reaches_checks_that_run(hive: Hive) -> None:
-    """What is denied to all while a check runs is denied to it from a next connection on."""
+    """A denial for all that is made while a check runs holds for its next connection."""
     get = f"{CURL} http://ok.example.org/"
     script = f'{get}; until [ "$({get})" = 403 ]; do sleep 0.05; done; echo denied'
     running = asyncio.create_task(hive.sh(script, "ok.example.org"))

@@ -125,7 +125,7 @@ async def test_a_sealed_agent_works_without_a_key(hive_home: Path, cli: AgentCli
 
 
 async def test_an_agent_with_the_hosts_network_has_a_key_of_its_own(hive_home: Path) -> None:
-    """Who does not have the key of the agent's harness gets nothing on its port, and a stopped agent has none."""
+    """Without the key of the agent's harness nothing is got on its port, and a stopped agent has none."""
     settings = relay_settings(hive_home, "http://127.0.0.1:9", "anthropic")
     async with running(Daemon(hive_home, settings=settings)) as hive, aiohttp.ClientSession() as session:
         config = {"backend": "scripted", "provider": "vendor", "network": "host"}

@@ -35,7 +35,7 @@ async def run_until_killed(path: Path, instance: str, lines: int) -> list[list[s
 
 
 async def test_kills_lose_no_money(tmp_path: Path) -> None:
-    """What was granted is in the ledger after each kill of the process, what was settled has its cost, and all sums
+    """Each granted call is in the ledger after each kill of the process, each settled one has its cost, and all sums
     are those of the rows; what was under way is counted by the next process.
     """
     path, told = tmp_path / "hive.sqlite", list[list[str]]()

@@ -38,7 +38,7 @@ async def reaches(hive: Daemon, state: str) -> Json:
 
 
 async def told(hive: Daemon) -> list[str]:
-    """What the hive has told the operator."""
+    """The messages of the hive to the operator."""
     inbox = await hive.ask("GET", "/v1/messages")
     return [each["body"] for each in inbox["messages"] if each["sender"] == "system"]
 
@@ -121,7 +121,7 @@ async def test_a_vendor_that_refuses_the_key(hive_home: Path, _cli: object, mend
 
 
 def refused(hive: Daemon) -> int:
-    """How many calls the vendor has refused."""
+    """Count the calls that the vendor has refused."""
     return int(hive.sql("SELECT count(*) FROM model_calls WHERE status = 401")[0][0])
 
 

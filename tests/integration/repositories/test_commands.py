@@ -73,7 +73,7 @@ async def test_a_repository_on_this_host(daemon: Daemon, tmp_path: Path) -> None
 
 
 async def test_commands_read_a_path_anew_before_they_use_it(daemon: Daemon, tmp_path: Path) -> None:
-    """What was committed in a repository on this host is known before a landing, or a warning says why not."""
+    """A commit in a repository on this host is known before a landing, or a warning says why not."""
     source = tmp_path / "source"
     git(tmp_path, "init", "--quiet", "--initial-branch=main", "source")
     commit(source, "one")

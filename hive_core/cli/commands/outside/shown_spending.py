@@ -23,7 +23,7 @@ FLAGS: Mapping[str, str] = {
     "implausible": "by figures of the vendor's that do not fit the request or the answer",
     "over_reserve": "more than was reserved before the call",
 }
-"""What the cost of a call with a flag is."""
+"""The meaning of the cost of a call with a flag."""
 _PERIODS = {"day": "a day", "total": "in all"}
 
 

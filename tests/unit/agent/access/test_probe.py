@@ -66,7 +66,7 @@ def test_an_allowed_host_is_asked_of_the_proxy(answer: bytes, outcome: Tried) ->
 
 
 def test_the_program_prints_a_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """What it prints is a report on its order; an order that it does not understand ends it with 2."""
+    """The program prints a report on its order; an order that it does not understand ends it with 2."""
     assert main(encode_order("token", [Try("unix", str(tmp_path / "missing"))]), {}) == 0
     (tried,) = decode_report(capsys.readouterr().out.encode(), 1)
     assert tried.outcome == "blocked"

@@ -64,7 +64,7 @@ def test_models_are_called_through_the_relay(api: VendorApi, expected: dict[str,
 
 
 def test_no_key_is_left_without_the_relay() -> None:
-    """Where no listener could be made, or the provider is gone, an agent has no vendor's key all the same."""
+    """An agent has no vendor's key either where no listener could be made, or the provider is gone."""
     for api, relay in (("anthropic", None), (None, RelayAddress(1, "placeholder"))):
         _, variables = used(api, relay)  # type: ignore[arg-type]
         assert variables == {"CLAUDE_CODE_MAX_RETRIES": "3", "PATH": "/bin", "NO_PROXY": "example.org"}

@@ -1,4 +1,4 @@
-"""What an agent is told of its network."""
+"""The text that tells an agent of its network."""
 
 from __future__ import annotations
 

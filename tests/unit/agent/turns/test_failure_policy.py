@@ -289,7 +289,7 @@ async def test_the_hive_does_not_end_other_pauses(core: FakeCore, tmp_path: Path
 
 
 async def test_another_daemon_may_have_another_budget(core: FakeCore, tmp_path: Path) -> None:
-    """When the daemon was restarted, the turn that a budget has not allowed is tried again."""
+    """A turn that a budget has not allowed is tried again after a restart of the daemon."""
     number = await core.deliver("x")
     async with serving(core, tmp_path, one_after_another(failure("budget", 3_000.0)), pause=pause) as running:
         await running.turn(1, "waiting")

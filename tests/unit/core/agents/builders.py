@@ -225,7 +225,7 @@ class AgentHive:
     secrets: AgentSecrets
 
     async def spawn(self, name: str, *, start: bool = True, **settings: object) -> AgentStatus:
-        """What the gate does for a new agent, after the decision; `settings` go into its agent.toml."""
+        """The work of the gate for a new agent, after the decision; `settings` go into its agent.toml."""
         request = SpawnRequest(name=name, start=start)
         await self.deployments.check_new(name)
         paths = await self.deployments.create_directories(name)

@@ -28,7 +28,7 @@ class Harness:
         self.orders: list[str] = []
         self.refuses: set[str] = set()
         self.stopped = False
-        """Whether the hive passes no calls of ada on."""
+        """True if the hive passes no calls of ada on."""
         self._directory = directory
         self.views = HarnessViews(lambda name: directory / f"{name}.sock")
         self.agents = cast(

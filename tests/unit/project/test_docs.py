@@ -328,7 +328,7 @@ def test_choices() -> None:
 
 
 def words_of(row: list[str]) -> set[str]:
-    """What is between backticks in a row of a table, without quotes."""
+    """The words between backticks in a row of a table, without quotes."""
     return {word.strip('"') for word in quoted(" ".join(row))}
 
 

@@ -90,7 +90,7 @@ class FakeHostGate:
         self.edited: dict[str, str] = {}
         """The files of the last edit that was proposed."""
         self.waits_for = "operator"
-        """Whose decision an edit needs."""
+        """The party whose decision an edit needs."""
         self.refused_edit: Refusal | None = None
         self.logs: list[LogsAnswer] = []
         self.deployments: list[Deployment] = []

@@ -81,7 +81,7 @@ class SpendingHive:
         return True
 
     async def messages(self) -> list[str]:
-        """What the operator was told, when all is told."""
+        """The messages to the operator, when all is told."""
         await self.settled()
         inbox = await self.broker.peek(OPERATOR, 100)
         return [message.body for message in inbox.messages]

@@ -48,7 +48,7 @@ async def test_the_operator_is_told_once(hive: SpendingHive) -> None:
 
 
 async def test_a_message_that_is_not_stored_is_told_later(hive: SpendingHive, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the message about a limit cannot be stored, the next call gives it again: nothing counts as told before."""
+    """The next call tells of a limit again if the message about it was not stored: nothing counts as told before."""
     hive.money.limits["ada"] = SpendingLimits(calls_per_day=1)
     assert await hive.spend()
     assert len(await hive.messages()) == 1
@@ -144,7 +144,7 @@ async def test_a_vendor_that_refuses_stops_the_agent_once(hive: SpendingHive) ->
 
 
 async def test_a_new_relay_lets_stopped_agents_go_on(hive: SpendingHive) -> None:
-    """When the relay comes back with other keys, the agents that were stopped are told to go on."""
+    """Agents that were stopped are told to go on when the relay comes back with other keys."""
     await hive.money.ledger.open_relay("relay-1")
     for _ in range(MOST_REFUSALS):
         await hive.refuse("bob", 403)
@@ -189,7 +189,7 @@ async def test_without_providers_there_is_no_ledger(hive: SpendingHive) -> None:
 
 
 async def test_an_agent_sees_its_own_budget_only(hive: SpendingHive) -> None:
-    """What an agent is told of has nothing of the hive's limits, nor of others."""
+    """An agent is told nothing of the hive's limits, nor of others."""
     hive.money.limits = {name: SpendingLimits(money_per_day=1) for name in ("ada", "bob")}
     hive.money.hive_limits = SpendingLimits(money_per_day=2)
     hive.restart()

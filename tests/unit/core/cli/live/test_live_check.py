@@ -161,7 +161,7 @@ def test_the_agent_talks_to_the_operator_alone(fake: FakeHive, sealed: bool) -> 
 
 
 def test_a_seal_that_cannot_be_proved(fake: FakeHive) -> None:
-    """What an agent reaches is a step like others: the reason is told, and the agent is removed."""
+    """A failed check of what an agent reaches is a step like others: the reason is told, and the agent is removed."""
     fake.seal_problem = "it sent a report that cannot be read"
     check = fake.check()
     assert outcome(check) == {**WELL, "seal": "error"} and not check.well

@@ -44,7 +44,7 @@ def judged(planned: Planned, tried: Tried, *seen: str, sealed: bool = True, nix_
     ],
 )
 def test_a_seal_holds_only_where_the_kernel_knows_no_way(planned: Planned, outcome: Outcome, held: bool) -> None:
-    """What may have left the agent is not kept from it, whether anybody answers or not."""
+    """A packet that may have left the agent is not kept from it, whether anybody answers or not."""
     assert judged(planned, Tried(outcome)).held is held
 
 

@@ -181,7 +181,7 @@ async def test_most_of_a_budget_warns_once(hive: LedgerHive) -> None:
 
 
 async def test_money_that_comes_before_the_message(hive: LedgerHive) -> None:
-    """If money is added while the message about a limit is on its way, the next end of the limit is told again."""
+    """The next end of a limit is told again if money was added while the message about it was on its way."""
     hive.limits["ada"] = SpendingLimits(money_per_day=0.003)
     await hive.spend()
     (exhausted,) = (await hive.reserve(hive.request())).notices

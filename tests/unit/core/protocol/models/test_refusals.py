@@ -51,7 +51,7 @@ def test_a_refusal_says_how_its_limit_is_raised(other: dict[str, object], words:
 
 
 def test_other_messages_are_none() -> None:
-    """What has no mark is no refusal of the hive, and a day that does not exist is no end."""
+    """A text without the mark is no refusal of the hive, and a day that does not exist is no end."""
     assert find_refusal_text("403 Request not allowed; hyperhive: the provider is gone") is None
     found = find_refusal_text(f"{MARKS['stopped']} many refusals. It begins anew at 2026-13-77 00:00 UTC.")
     assert found is not None

@@ -59,7 +59,7 @@ class Harness:
 
         class NoDatabase:
             async def write(self, operation: Callable[[sqlite3.Connection], object]) -> None:
-                """What is audited is not looked at here."""
+                """Audit nothing: that is not looked at here."""
 
         endpoints = harness_control(
             self.agents, self.deployments, self.views, cast(Database, NoDatabase()), self.let_go_on

@@ -39,7 +39,7 @@ class Cli:
         return await asyncio.to_thread(CliRunner().invoke, main, line, prog_name="hive-c0re")
 
     async def out(self, *arguments: str) -> str:
-        """What a command prints when all is well, without colours; notes on stderr are among it."""
+        """The output of a command when all is well, without colours; notes on stderr are among it."""
         result = await self.run(*arguments)
         assert result.exit_code == 0, result.output
         return unstyle(result.output)
@@ -190,7 +190,7 @@ async def test_adding_money(cli: Cli) -> None:
     ],
 )
 async def test_wrong_usage(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
-    """What cannot be meant is refused with what to write instead, and changes nothing."""
+    """A line that cannot be meant is refused with what to write instead, and changes nothing."""
     cli.hive.money.limits["ada"] = SpendingLimits(money_per_day=1)
     result = await cli.run(*arguments)
     assert result.exit_code in (1, 2)
@@ -214,7 +214,7 @@ async def test_refusals(cli: Cli) -> None:
 
 
 async def test_a_hive_without_providers(cli: Cli) -> None:
-    """Where there is no ledger, the commands say so and which setting makes one."""
+    """Commands without a ledger say so, and which setting makes one."""
     cli.hive.restart(has_providers=False)
     with tempfile.TemporaryDirectory(prefix="hive-", dir=MEMORY) as directory:
         async with asking(spending_views(cli.hive.spending), caller("operator", "operator"), Path(directory)):

@@ -133,7 +133,7 @@ async def test_a_new_agent_without_a_login_keeps_the_wish(hive: Program, daemon:
 
 
 async def test_an_agent_that_needs_a_login_is_taken_again(hive: Program, daemon: FakeHost) -> None:
-    """Where no agent is idle, the one that waits for its login keeps the next wish, too, and no other one is made."""
+    """An agent that waits for its login keeps the next wish, too, where none is idle, and no other one is made."""
     daemon.agents = [agent("web", state="needs_login", detail="no key", unacked=1, backend="claude")]
     daemon.working.users = {"web": ["web"]}
     ended = await hive.run("run", "web", "Mend it.", "--backend", "claude")

@@ -31,7 +31,7 @@ class FakeHostWork:
         self.work: list[WorkDetail] = []
         """The newest first."""
         self.path = ""
-        """Where the repositories are on this host."""
+        """The places of the repositories on this host."""
         self.users: dict[str, list[str]] = {"web": ["ada"]}
         """The agents that have a repository, by its name."""
 

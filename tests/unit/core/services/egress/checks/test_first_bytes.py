@@ -37,7 +37,7 @@ def test_what_is_none_of_them(data: bytes, port: int) -> None:
 
 @pytest.mark.parametrize("data", [b"\x16\x03\x01", b"GET / HTTP/1.1\r\n", b"G"])
 def test_port_22_is_for_ssh(data: bytes) -> None:
-    """What other ports may carry is refused on 22."""
+    """Protocols that other ports may carry are refused on 22."""
     with pytest.raises(WrongProtocol, match="port 22 is for SSH"):
         read_protocol(data, 22)
 

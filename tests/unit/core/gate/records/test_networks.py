@@ -157,7 +157,7 @@ async def test_no_rule_seals_an_agent(older: Layout) -> None:
 
 
 async def test_a_deployment_that_the_index_lacked_keeps_its_network(layout: Layout) -> None:
-    """The commit that an agent runs on is found in its repository, even if the index knew nothing of it at the update."""
+    """The commit that an agent runs on is found in its repository, even if the index lacked it at the update."""
     async with opened(layout) as gate_hive:
         await deployed(gate_hive, "ada", NAMES_NONE)
     updated(layout, forget="DELETE FROM proposals WHERE agent = 'ada' AND number = 1;")

@@ -67,7 +67,7 @@ async def relay_side(directory: Path, address: str) -> AsyncIterator[Side]:
     (keys / "key").touch(mode=0o600)
     (keys / "key").write_text("sk-benchmark")
     daemon = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.benchmarks.relay_daemon", str(directory), address),
+        *(sys.executable, "-m", "tests.benchmarks.network.relay_daemon", str(directory), address),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -1,7 +1,7 @@
 """The daemon's end of the relay as a program: one agent's listener, and a ledger on a real disk.
 
-`python -m tests.benchmarks.network.relay_daemon DIRECTORY VENDOR` prints the port of the agent's listener, and serves a relay
-at `relay.sock` in the directory until its standard input ends.
+`python -m tests.benchmarks.network.relay_daemon DIRECTORY VENDOR` prints the port of the agent's listener, and serves a
+relay at `relay.sock` in the directory until its standard input ends.
 """
 
 from __future__ import annotations

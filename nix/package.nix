@@ -40,6 +40,7 @@ let
       own.mcp
       python3Packages.aiohttp
       python3Packages.aiosqlite
+      python3Packages.argon2-cffi
       python3Packages.asyncssh
       python3Packages.click
       python3Packages.cryptography
@@ -47,15 +48,20 @@ let
       python3Packages.h11
       python3Packages.idna
       python3Packages.jinja2
+      python3Packages.linkify-it-py
+      python3Packages.markdown-it-py
+      python3Packages.mdit-py-plugins
       python3Packages.prometheus-client
       python3Packages.publicsuffixlist
       python3Packages.pydantic
       python3Packages.pydbus
+      python3Packages.pygments
       python3Packages.pygobject3
       python3Packages.rich
       python3Packages.structlog
       python3Packages.tomli-w
       python3Packages.uvloop
+      python3Packages.webauthn
     ];
     pythonRelaxDeps = [
       "aiohttp" # nixos-25.11 has 3.13, with which the tests of the sockets pass, too

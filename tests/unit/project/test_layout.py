@@ -10,8 +10,8 @@ ROOTS = ("hive_core", "hive_agent", "hive_manager", "tests", "nix", "docs")
 MOST_AT_A_ROOT = 16
 MOST_BELOW = 12
 LARGER = {
-    # Work on repositories is a subject of its own beside the gate of configurations.
-    "hive_core": 19,
+    # Work on repositories is a subject of its own beside the gate of configurations, and so are the people.
+    "hive_core": 20,
     # Models by subject: agents, configuration, messages, work, the network, vendors' models.
     "hive_core/protocol": 14,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.

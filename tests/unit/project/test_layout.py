@@ -37,15 +37,15 @@ LARGER = {
     "tests/unit/agent": 17,
     "tests/unit/core/cli": 14,
     # One folder for each subject of the running hive.
-    "tests/integration": 16,
+    "tests/integration": 17,
     # One property test for each state machine or set of rules.
     "tests/property": 14,
     # One page for each subject that an operator looks up.
-    "docs": 17,
+    "docs": 18,
     # The folders of hive_core, and the tests of its own modules.
     "tests/unit/core": 15,
     # A fake or a fixture for more than one level of tests each.
-    "tests/helpers": 14,
+    "tests/helpers": 15,
     # Scenarios, one file each, and what they share.
     "tests/integration/api": 19,
     "tests/integration/gate": 13,

@@ -1,0 +1,44 @@
+// Keeps the live parts of this page up to date: elements with the attribute data-live="NAME" or "NAME?key=value".
+// The server makes their HTML and sends it whenever it changes.
+
+const policy = window.trustedTypes?.createPolicy("hive", { createHTML: (html) => html });
+const banner = document.getElementById("connection");
+
+// Puts HTML that our own server has made in the place of what an element contains. Nothing else may call it.
+export function putFragment(element, html) {
+  const focused = document.activeElement?.id;
+  const opened = new Set([...element.querySelectorAll("details[open][id]")].map((each) => each.id));
+  element.innerHTML = policy ? policy.createHTML(html) : html;
+  for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+  if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus({ preventScroll: true });
+}
+
+function showProblem(text) {
+  banner.hidden = !text;
+  if (!text) banner.textContent = "";
+  else if (!banner.textContent.includes(text)) {
+    const since = new Date().toLocaleTimeString();
+    banner.textContent = `${text}. This page shows the state of ${since}, and goes on by itself.`;
+  }
+  document.body.classList.toggle("stale", Boolean(text));
+}
+
+function follow() {
+  const parts = [...new Set([...document.querySelectorAll("[data-live]")].map((each) => each.dataset.live))];
+  if (!parts.length) return;
+  const query = parts.map((part) => `part=${encodeURIComponent(part)}`).join("&");
+  const source = new EventSource(`/live?${query}`);
+  source.addEventListener("part", (event) => {
+    const { part, html } = JSON.parse(event.data);
+    for (const element of document.querySelectorAll("[data-live]")) {
+      if (element.dataset.live === part) putFragment(element, html);
+    }
+  });
+  source.addEventListener("connection", (event) => showProblem(JSON.parse(event.data).problem));
+  source.addEventListener("error", () => {
+    showProblem("The dashboard does not answer");
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
+  });
+}
+
+follow();

@@ -1,0 +1,5 @@
+"""A small hive, as for the tests of the API."""
+
+from tests.integration.api.conftest import hive
+
+__all__ = ["hive"]

@@ -8,6 +8,7 @@ key of this harness, because others can connect, too.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -27,6 +28,8 @@ _LOOPBACK = "127.0.0.1"
 _BACKLOG = 1_024
 _NO_KEY = "hyperhive"
 """The placeholder for programs that insist on a key where the relay asks for none."""
+_ATTEMPTS = 100
+"""To listen on a port that was free just now."""
 _AGAIN_SECONDS = 1.0
 """Between attempts to reach the door of a daemon that is being restarted."""
 
@@ -74,10 +77,27 @@ def _relay_address(listener: OwnListener | None) -> RelayAddress | None:
 
 def listen(port: int) -> socket.socket:
     """Listen on a port of the loopback, beside a listener of an earlier harness; 0 is any. Raises OSError."""
+    if port:
+        # The gateway has the last harness's listener until it gets this one.
+        return _listen(port, beside=True)
+    for _ in range(_ATTEMPTS):
+        # A port that the kernel has chosen is free again when somebody shuts the listener down (shutdown(2)), for
+        # whoever wants to hear the key of the next call; one that was asked for by its number is not.
+        with socket.socket() as probe:
+            probe.bind((_LOOPBACK, 0))
+            free = probe.getsockname()[1]
+        try:
+            return _listen(free, beside=False)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _listen(port: int, *, beside: bool) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if port:
-            # The gateway has the last harness's listener until it gets this one.
+        if beside:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((_LOOPBACK, port))
         listener.listen(_BACKLOG)

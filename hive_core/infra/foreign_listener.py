@@ -47,6 +47,9 @@ class ForeignListener:
         self._loop = asyncio.get_running_loop()
         self._worker: ThreadPoolExecutor | None = None
         self._closed = False
+        self._leaving = False
+        self._idle = asyncio.Event()
+        """Set while the thread accepts nothing."""
         listener.setblocking(False)
         self._watch()
 
@@ -69,16 +72,37 @@ class ForeignListener:
             self._worker.submit(self._end_listener)
             self._worker.shutdown(wait=False)
 
+    async def leave(self, seconds: float = 0.5) -> None:
+        """Accept no more connections, and let callers wait for whoever accepts next.
+
+        If the other holder makes an accept wait for longer than `seconds`, the listener is ended for it, too.
+        """
+        if self._closed:
+            return
+        self._leaving = True
+        self._loop.remove_reader(self._listener)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            self.close()
+        else:
+            if not self._closed:
+                self._closed = True
+                self._end_listener()
+
     def _end_listener(self) -> None:
         """Close the listener, of which its other holder may have made a connection that lingers."""
         close_apart(self._listener.detach())
 
     def _watch(self) -> None:
-        if not self._closed:
+        self._idle.set()
+        if not self._closed and not self._leaving:
             self._loop.add_reader(self._listener, self._readable)
 
     def _readable(self) -> None:
         self._loop.remove_reader(self._listener)
+        self._idle.clear()
         if self._worker is None:  # An agent that never connects costs no thread.
             self._worker = ThreadPoolExecutor(1, "accept")
         self._worker.submit(self._accept)
@@ -119,6 +143,7 @@ class ForeignListener:
             self._accepted(connection)
 
     def _rest(self) -> None:
+        self._idle.set()
         self._loop.call_later(_PAUSE_SECONDS, self._watch)
 
     def _end(self) -> None:

@@ -101,9 +101,13 @@ class RelayGateway:
                 pass  # The link has taken it.
 
     async def close(self, seconds: float) -> None:
-        """Stop listening, let calls end by themselves for so long, end the rest, and settle all of them."""
-        for listener in self._listeners.values():
-            listener.close()
+        """Accept no more, let calls end by themselves for so long, end the rest, and settle all of them.
+
+        Further callers wait for the relay that is started next.
+        """
+        listeners = list(self._listeners.values())
+        self._listeners.clear()
+        await asyncio.gather(*(listener.leave() for listener in listeners))
         idle = [asyncio.create_task(agent.idle.wait()) for agent in self._agents.values()]
         if idle:
             _, busy = await asyncio.wait(idle, timeout=seconds)

@@ -103,3 +103,24 @@ async def test_an_unusable_listener_is_told(accepting: Accepting) -> None:
     accepting.theirs.shutdown(socket.SHUT_RDWR)
     await asyncio.wait_for(accepting.ended.wait(), 10)
     assert accepting.accepted.empty()
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+async def test_callers_wait_for_whoever_accepts_next(accepting: Accepting, *, is_blocked: bool) -> None:
+    """A listener that was left goes on for its other holder, unless that makes an accept wait at the end."""
+    accepting.call().close()
+    (await accepting.next()).close()
+    if is_blocked:
+        accepting.theirs.setblocking(True)
+        accepting.call().close()
+        (await accepting.next()).close()  # And accept waits for another one.
+    await accepting.listener.leave()
+    if is_blocked:
+        with pytest.raises(ConnectionRefusedError):
+            accepting.call()
+        return
+    with accepting.call() as caller:
+        taken, _ = accepting.theirs.accept()
+        with taken:
+            assert taken.getpeername() == caller.getsockname()
+    assert accepting.accepted.empty()

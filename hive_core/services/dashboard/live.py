@@ -32,12 +32,21 @@ MOST_PARTS = 32
 Arguments = Mapping[str, str]
 
 
+class Pieces(dict[str, Html]):
+    """A part that consists of elements in their order, each by its `id`. Windows get those that have changed."""
+
+    @property
+    def html(self) -> Html:
+        """All of them, for the page."""
+        return Html("".join(self.values()))
+
+
 @dataclass(frozen=True)
 class LivePart:
     """A part of a page. `render` makes its HTML; `is_changed_by` tells if an event may have changed it."""
 
     name: str
-    render: Callable[[Visit, Arguments], Awaitable[Html]]
+    render: Callable[[Visit, Arguments], Awaitable[Html | Pieces]]
     is_changed_by: Callable[[HiveEvent, Arguments], bool]
     settles: bool = False
     """Whether it is made anew now and then without an event, too."""
@@ -51,8 +60,7 @@ class _Shown:
     arguments: Arguments
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     windows: set[asyncio.Event] = field(default_factory=set)
-    html: Html | None = None
-    version: int = 0
+    html: Html | Pieces | None = None
     task: asyncio.Task[None] | None = None
 
 
@@ -134,7 +142,7 @@ class LiveSession:
                 log.debug("a part of a page cannot be made", part=one.part.name, error=error.message)
             else:
                 if html != one.html:
-                    one.html, one.version = html, one.version + 1
+                    one.html = html
                     for signal in one.windows:
                         signal.set()
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -161,7 +169,7 @@ class LiveParts:
         session = self._sessions.get(visit.credential)
         if session is None:
             session = self._sessions[visit.credential] = LiveSession(visit)
-        sent: dict[str, int] = {}
+        sent: dict[str, Html | Pieces] = {}
         told: object = ()
         try:
             with session.window(wanted) as (signal, shown), suppress(ConnectionError):
@@ -171,9 +179,9 @@ class LiveParts:
                         why = session.problem.message if session.problem else None
                         await response.write(_event("connection", {"problem": why}))
                     for key, one in zip(wanted, shown, strict=True):
-                        if one.html is not None and sent.get(key) != one.version:
-                            sent[key] = one.version
-                            await response.write(_event("part", {"part": key, "html": one.html}))
+                        if one.html is not None and one.html is not (before := sent.get(key)):
+                            sent[key] = one.html
+                            await response.write(changes_of(key, before, one.html))
                     try:
                         async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
                             await signal.wait()
@@ -204,6 +212,15 @@ class LiveParts:
             fields = [one.partition("=") for one in query.split("&") if one]
             found[key] = (part, {field: value for field, _, value in fields})
         return found
+
+
+def changes_of(key: str, before: Html | Pieces | None, now: Html | Pieces) -> bytes:
+    """Return the event that makes a part of a window, which shows it as it was `before`, that of now."""
+    if not isinstance(now, Pieces):
+        return _event("part", {"part": key, "html": now})
+    known = before if isinstance(before, Pieces) else {}
+    changed = {identity: html for identity, html in now.items() if known.get(identity) != html}
+    return _event("pieces", {"part": key, "order": list(now), "changed": changed})
 
 
 def _event(kind: str, data: Mapping[str, object]) -> bytes:

@@ -13,6 +13,35 @@ export function putFragment(element, html) {
   if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
+function hasUnsentText(piece) {
+  return [...piece.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
+}
+
+// Puts changed elements in the place of those with the same id, removes those that are not in `order`, and sorts the
+// rest. What somebody is typing into stays as it is.
+export function putPieces(element, order, changed) {
+  const template = document.createElement("template");
+  const html = Object.values(changed).join("");
+  template.innerHTML = policy ? policy.createHTML(html) : html;
+  const made = new Map([...template.content.children].map((piece) => [piece.id, piece]));
+  const shown = new Map([...element.children].map((piece) => [piece.id, piece]));
+  const focused = document.activeElement?.id;
+  for (const [id, piece] of shown) if (!order.includes(id)) piece.remove();
+  order.forEach((id, place) => {
+    const before = shown.get(id);
+    const piece = before && hasUnsentText(before) ? before : (made.get(id) ?? before);
+    if (!piece) return;
+    if (before && piece !== before) {
+      for (const opened of before.querySelectorAll("details[open][id]")) {
+        piece.querySelector(`#${CSS.escape(opened.id)}`)?.setAttribute("open", "");
+      }
+      before.replaceWith(piece);
+    }
+    if (element.children[place] !== piece) element.insertBefore(piece, element.children[place] ?? null);
+  });
+  if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus({ preventScroll: true });
+}
+
 function showProblem(text) {
   banner.hidden = !text;
   if (!text) banner.textContent = "";
@@ -32,6 +61,12 @@ function follow() {
     const { part, html } = JSON.parse(event.data);
     for (const element of document.querySelectorAll("[data-live]")) {
       if (element.dataset.live === part) putFragment(element, html);
+    }
+  });
+  source.addEventListener("pieces", (event) => {
+    const { part, order, changed } = JSON.parse(event.data);
+    for (const element of document.querySelectorAll("[data-live]")) {
+      if (element.dataset.live === part) putPieces(element, order, changed);
     }
   });
   source.addEventListener("connection", (event) => showProblem(JSON.parse(event.data).problem));

@@ -19,6 +19,7 @@ _PARAMETERS = {
     "repo": {"type": "string", "pattern": REPOSITORY_PATTERN},
     "id": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
     "number": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+    "file": {"type": "integer", "minimum": 0, "maximum": 10**9 - 1},
 }
 
 

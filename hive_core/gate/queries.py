@@ -19,16 +19,19 @@ from hive_core.gate.records.fetches import fetches_to_protocol
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
+from hive_core.gate.subject.file_diff import MOST_FILE_DIFF, find_file, read_file_diff
 from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.gate.subject.results import is_pruned, read_results
 from hive_core.infra.concurrency.shared_results import SharedResults
 from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
-from hive_core.infra.git.repository import Repository
+from hive_core.infra.git.repository import FileView, Repository
 from hive_core.protocol import (
     ConfigurationFiles,
     Deployment,
+    FileDiff,
+    FileDiffQuery,
     History,
     HistoryQuery,
     LogsAnswer,
@@ -99,9 +102,7 @@ class ProposalQueries:
         """Return a proposal with its diff and changes. Raises `unknown_proposal`."""
         await self._context.recovered.wait()
         row = await self._row(agent, number, principal)
-        # A proposal of the same number can be another one, after a purge of the agent.
-        key = (agent, number, row.created_at, row.state, self._context.prunings[agent])
-        contents = await self._contents.get(key, lambda: self._read_contents(row))
+        contents = await self._contents_of(row)
         return ProposalDetail(
             **self._context.to_protocol(row).model_dump(),
             settings=contents.results.settings,
@@ -113,6 +114,22 @@ class ProposalQueries:
             diff_bytes=contents.diff.size,
             pruned=contents.pruned,
         )
+
+    async def file_diff(
+        self, agent: str, number: int, file: int, query: FileDiffQuery, principal: Principal
+    ) -> FileDiff:
+        """Return the diff of the changed file with the place `file`. Raises `unknown_proposal`, `unknown_file`."""
+        await self._context.recovered.wait()
+        row = await self._row(agent, number, principal)
+        path = find_file((await self._contents_of(row)).diff.files, file, f"{agent}/{number}").path
+
+        def read(repository: Repository) -> FileDiff:
+            def compare(view: FileView) -> ShownDiff:
+                return shown_diff(repository, row, row.commit, MOST_FILE_DIFF, view)
+
+            return read_file_diff(repository, row.base, row.commit, path, query, compare)
+
+        return await self._from_repository(row, read)
 
     async def build_log(self, agent: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
         """Return lines of the log of a build. Raises `unknown_proposal`."""
@@ -149,6 +166,11 @@ class ProposalQueries:
         if not policy.can_see(principal, agent):
             raise unknown_proposal(agent, number)
         return await self._context.row(agent, number)
+
+    async def _contents_of(self, row: ProposalRow) -> _Contents:
+        # A proposal of the same number can be another one, after a purge of the agent.
+        key = (row.agent, row.number, row.created_at, row.state, self._context.prunings[row.agent])
+        return await self._contents.get(key, lambda: self._read_contents(row))
 
     async def _read_contents(self, row: ProposalRow) -> _Contents:
         """Read what the tags say of the build, and compare the files."""

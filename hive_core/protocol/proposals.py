@@ -214,6 +214,24 @@ class ProposalDetail(Proposal):
     pruned: bool = False
 
 
+class FileDiffQuery(Query):
+    """The comparison of one file: `context` unchanged lines around each change, and white space that counts or not."""
+
+    context: Annotated[int, Field(ge=0, le=1_000_000)] = 3
+    whitespace: Literal["compared", "ignored"] = "compared"
+
+
+class FileDiff(Answer):
+    """The diff of one file of a proposal, whose commit is `commit`. `diff` is cut at 2 MiB, `diff_bytes` is its full
+    size. Where white space is ignored and nothing else differs, it is empty.
+    """
+
+    path: str
+    commit: str
+    diff: str
+    diff_bytes: int
+
+
 class ProposalsQuery(Query):
     """Proposals, the newest first: those of one agent or all, still open, ended or both."""
 

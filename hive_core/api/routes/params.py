@@ -23,6 +23,14 @@ def number_of(call: ApiCall) -> int:
     return int(text)
 
 
+def place_of(call: ApiCall) -> int:
+    """Return the place of a file in the path, from 0. Raises `invalid_request` if it is none."""
+    text = call.path["file"]
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise bad_request("the file in the path is no number", "give its place in `files` of the answer, from 0")
+    return int(text)
+
+
 def principal_of(caller: Caller) -> Principal:
     """Return the caller as a party; the actor is looked up now, while the caller is connected."""
     return Principal(caller.name, caller.kind, caller.actor)

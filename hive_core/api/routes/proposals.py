@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
-from hive_core.api.routes.params import agent_name, principal_of
+from hive_core.api.routes.params import agent_name, place_of, principal_of
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.gate.policy import Principal
@@ -18,6 +18,8 @@ from hive_core.protocol import (
     ConfigurationFiles,
     DenyRequest,
     EditRequest,
+    FileDiff,
+    FileDiffQuery,
     LogsAnswer,
     LogsQuery,
     Proposal,
@@ -94,6 +96,17 @@ def decisions(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
         _act("approve", "Approve a proposal", gate.decisions.approve, ApproveRequest, manager_only=manager_only),
         _act("deny", "Deny a proposal", gate.decisions.deny, DenyRequest, manager_only=manager_only),
     ]
+
+
+def file_diffs(gate: Gate) -> list[Endpoint]:
+    """Return the operator's endpoint to read the diff of a proposal file by file."""
+
+    async def show(call: ApiCall) -> FileDiff:
+        file, query = place_of(call), call.read(FileDiffQuery)
+        return await gate.queries.file_diff(*_proposal_id(call), file, query, principal_of(call.caller))
+
+    path, summary = f"{_ONE}/files/{{file}}", "The diff of one of its files"
+    return [Endpoint("GET", path, summary, show, FileDiff, query=FileDiffQuery, load="heavy")]
 
 
 def fetch_permissions(gate: Gate) -> list[Endpoint]:

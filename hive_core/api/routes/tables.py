@@ -135,6 +135,8 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *proposals.submissions(gate),
         *proposals.decisions(gate, manager_only=False),
         *of_work.work_views(services.work_gate),
+        *of_work.work_files(services.work_gate),
+        *proposals.file_diffs(gate),
         *proposals.edits(gate),
         *proposals.fetch_permissions(gate),
         *proposals.index_maintenance(gate, services.work_gate),

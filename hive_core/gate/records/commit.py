@@ -12,7 +12,7 @@ from hive_core.gate.intake.tree_check import parse_prompt
 from hive_core.gate.records.index import ProposalRow
 from hive_core.gate.records.tag_message import ProposalFields
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
-from hive_core.infra.git.repository import Repository
+from hive_core.infra.git.repository import FileView, Repository
 from hive_core.protocol import AgentConfig
 
 _PROMPT_BYTES = 400_000
@@ -67,18 +67,21 @@ def read_active_config(repository: Repository, row: ProposalRow, older: Collecti
     )
 
 
-def shown_diff(repository: Repository, data: ProposalFields, commit: str, limit: int) -> ShownDiff:
-    """Return the shown part of a proposal's diff, with all changed files.
+def shown_diff(
+    repository: Repository, data: ProposalFields, commit: str, limit: int, view: FileView | None = None
+) -> ShownDiff:
+    """Return the shown part of a proposal's diff, with all changed files or the one of `view`.
 
     If git needs too long or too much memory to compare the lines, the differing part of each file is shown as removed
     and added, and the first line says so.
     """
     try:
-        return repository.diff(data.base, commit, limit)
+        return repository.diff(data.base, commit, limit, view=view)
     except HiveError as error:
         if error.code not in ("git_slow", "git_failed"):
             raise
-    diff = repository.whole_diff(data.base, commit, max(limit - len(_WHOLE), 0))
+    path = None if view is None else view.path
+    diff = repository.whole_diff(data.base, commit, max(limit - len(_WHOLE), 0), path=path)
     return ShownDiff(_WHOLE + diff.text, len(_WHOLE) + diff.size, diff.files)
 
 

@@ -14,9 +14,9 @@ from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.infra.git.names import MAIN, TAGS, check_ref, check_sha, is_ref
 from hive_core.infra.git.objects import Person, Tag
 from hive_core.infra.git.refs import RefChange
-from hive_core.infra.git.trees import Entry
+from hive_core.infra.git.trees import Entry, FileView
 
-__all__ = ["Entry", "RefChange", "Repository"]
+__all__ = ["Entry", "FileView", "RefChange", "Repository"]
 
 _MAX_SINGLE_LOOKUPS = 20
 """Number of tags up to which each is looked up by name, instead of listing all tags."""
@@ -159,13 +159,17 @@ class Repository:
         """Return the paths of the files that differ; with `old` None, all files of `new`."""
         return trees.changed_paths(self.path, old, new)
 
-    def diff(self, old: str | None, new: str, limit: int, *, binary: bool = False) -> ShownDiff:
-        """Return the diff, cut after `limit` bytes, with all changed files; see `trees.diff`."""
-        return trees.diff(self.path, old, new, limit, binary=binary)
+    def diff(
+        self, old: str | None, new: str, limit: int, *, binary: bool = False, view: FileView | None = None
+    ) -> ShownDiff:
+        """Return the diff, cut after `limit` bytes, with all changed files or that of `view`; see `trees.diff`."""
+        return trees.diff(self.path, old, new, limit, binary=binary, view=view)
 
-    def whole_diff(self, old: str | None, new: str, limit: int, seconds: float = SECONDS) -> ShownDiff:
+    def whole_diff(
+        self, old: str | None, new: str, limit: int, seconds: float = SECONDS, path: str | None = None
+    ) -> ShownDiff:
         """Return a diff as `diff` does, in whole blocks and in little time; see `whole_diff.whole_diff`."""
-        return whole_diff.whole_diff(self.path, old, new, limit, seconds)
+        return whole_diff.whole_diff(self.path, old, new, limit, seconds, path)
 
     # Copies and maintenance
 

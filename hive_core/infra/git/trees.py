@@ -208,6 +208,15 @@ _ORDER = "".join(f"{name}\n" for name in FIRST).encode()
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
 
 
+@dataclass(frozen=True)
+class FileView:
+    """A choice of one file of a diff, and of how it is compared: `context` unchanged lines around each change."""
+
+    path: str
+    context: int = 3
+    ignore_whitespace: bool = False
+
+
 def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
     """Return the paths of added, removed and changed files; with `old` None, of all files of `new`.
 
@@ -228,8 +237,12 @@ def changed_paths(repository: Path, old: str | None, new: str) -> list[str]:
     return found
 
 
-def diff(repository: Path, old: str | None, new: str, limit: int, *, binary: bool = False) -> ShownDiff:
+def diff(
+    repository: Path, old: str | None, new: str, limit: int, *, binary: bool = False, view: FileView | None = None
+) -> ShownDiff:
     """Return the diff, cut after `limit` bytes, with all changed files; with `old` None, from nothing.
+
+    With `view` it is that of one file. If only white space differs, which the view may leave out, it is empty.
 
     The files that every configuration has come first. The size is counted up to 64 MiB beyond the limit: a larger
     number means "at least". Every file is shown as text, whatever is in it; with `binary`, one that is no text is only
@@ -238,7 +251,11 @@ def diff(repository: Path, old: str | None, new: str, limit: int, *, binary: boo
     768 MiB of memory.
     """
     options = ("-r", "-z", "--raw", "-p", "--full-index", *_PLAIN, *_FOR_READERS, *(() if binary else ("--text",)))
-    arguments = (*_SMALL_WINDOWS, "diff-tree", *options, _base(old), check_sha(new))
+    chosen: list[str] = []
+    if view is not None:
+        options += (f"--unified={view.context}", *(("--ignore-all-space",) if view.ignore_whitespace else ()))
+        chosen = ["--", view.path]
+    arguments = ("--literal-pathspecs", *_SMALL_WINDOWS, "diff-tree", *options, _base(old), check_sha(new), *chosen)
     space = DiffSpace(limit)
     full = 0
     with run_in_background(repository, *arguments, feed=_ORDER, seconds=DIFF_SECONDS, memory=DIFF_MEMORY) as command:
@@ -257,6 +274,8 @@ def diff(repository: Path, old: str | None, new: str, limit: int, *, binary: boo
                 break
         else:
             command.check()
+    if view is not None and view.ignore_whitespace and next(upcoming, None) is not None:
+        return space.result()
     return space.result(names)
 
 

@@ -8,20 +8,30 @@ from dataclasses import dataclass
 from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal
 from hive_core.gate.records.states import State
+from hive_core.gate.subject.file_diff import MOST_FILE_DIFF, find_file, read_file_diff
 from hive_core.gate.subject.logs import ProposalLogs
 from hive_core.gate.subject.results import is_pruned, read_results
 from hive_core.infra.concurrency.shared_results import SharedResults
 from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
-from hive_core.infra.git.repository import Repository
-from hive_core.protocol import LogsAnswer, LogsQuery, ProposalQuery, WorkDetail, WorkList, WorksQuery
+from hive_core.infra.git.repository import FileView, Repository
+from hive_core.protocol import (
+    FileDiff,
+    FileDiffQuery,
+    LogsAnswer,
+    LogsQuery,
+    ProposalQuery,
+    WorkDetail,
+    WorkList,
+    WorksQuery,
+)
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.pipeline.land import LandStep
 from hive_core.work.gate.pipeline.publish import PublishStep
 from hive_core.work.gate.policy import unknown_work
 from hive_core.work.gate.records import comments, index, work_tag
-from hive_core.work.gate.records.changes import Contents, read_contents
+from hive_core.work.gate.records.changes import Contents, read_contents, read_diff
 from hive_core.work.gate.records.index import WorkRow
 from hive_core.work.gate.records.work_tag import WorkTag
 
@@ -87,8 +97,7 @@ class WorkQueries:
         context = self._context
         await context.recovered.wait()
         row = await context.visible_row(repo, number, principal)
-        key = (repo, number, row.created_at, row.state, context.prunings[repo])
-        shown = await self._shown.get(key, lambda: self._read(row))
+        shown = await self._shown_of(row)
         said = await context.database.read(lambda db: comments.of_work(db, repo, number))
         contents = shown.contents
         return WorkDetail(
@@ -104,6 +113,23 @@ class WorkQueries:
             problem=self._problem(row) if policy.sees_all(principal) else "",
         )
 
+    async def file_diff(
+        self, repo: str, number: int, file: int, query: FileDiffQuery, principal: Principal
+    ) -> FileDiff:
+        """Return the diff of the changed file with the place `file`. Raises `unknown_work`, `unknown_file`."""
+        context = self._context
+        await context.recovered.wait()
+        row = await context.visible_row(repo, number, principal)
+        path = find_file((await self._shown_of(row)).contents.files, file, f"{repo}/{number}").path
+
+        def read(work: Repository) -> FileDiff:
+            def compare(view: FileView) -> ShownDiff:
+                return read_diff(work, row.base, row.commit, MOST_FILE_DIFF, view)
+
+            return read_file_diff(work, row.base, row.commit, path, query, compare)
+
+        return await context.in_repository(repo, read, READS)
+
     async def log(self, repo: str, number: int, query: LogsQuery, principal: Principal) -> LogsAnswer:
         """Return lines of the log of the checks. Raises `unknown_work`."""
         await self._context.recovered.wait()
@@ -114,6 +140,10 @@ class WorkQueries:
         """Return why approved work has not landed, or landed work is not published; empty if nothing is wrong."""
         error = self._land_step.problem(row) or self._publish_step.problem(row)
         return "" if error is None else error.message
+
+    async def _shown_of(self, row: WorkRow) -> _Shown:
+        key = (row.repo, row.number, row.created_at, row.state, self._context.prunings[row.repo])
+        return await self._shown.get(key, lambda: self._read(row))
 
     async def _read(self, row: WorkRow) -> _Shown:
         def read(work: Repository) -> _Shown:

@@ -92,7 +92,7 @@ OF_HARNESSES = {
 NOT_EMPTY = ("POST /v1/agents/{name}/limits", "POST /v1/questions/{id}/answer")
 # There is no work, no upstream, no SSH server, and no generated list of refs.
 NO_WORK = {
-    *(f"GET /v1/work/{{repo}}/{{number}}{what}" for what in ("", "/log")),
+    *(f"GET /v1/work/{{repo}}/{{number}}{what}" for what in ("", "/log", "/files/{file}")),
     *(f"POST /v1/repositories/{{repo}}/{verb}" for verb in ("fetch", "send")),
     "POST /v1/host-keys",
 }
@@ -144,7 +144,8 @@ class Socket:
                     repository = "old" if operation.path.endswith("/remove") else "web"
                     self._ask(operation, GenerationMode.POSITIVE, {"repo": repository})
                 if "{name}/{number}" in operation.path:
-                    self._ask(operation, GenerationMode.POSITIVE, self._spawned)
+                    first_file = {"file": "0"} if "{file}" in operation.path else {}
+                    self._ask(operation, GenerationMode.POSITIVE, self._spawned | first_file)
                 if "{id}" in operation.path:
                     self._ask(operation, GenerationMode.POSITIVE, {"id": self._ids.get(operation.path, sent)})
             for operation in operations:

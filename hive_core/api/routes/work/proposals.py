@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from hive_core.api.endpoint import ApiCall, Endpoint
-from hive_core.api.routes.params import principal_of
+from hive_core.api.routes.params import place_of, principal_of
 from hive_core.errors import bad_request
 from hive_core.gate.policy import Principal
 from hive_core.protocol import (
@@ -14,6 +14,8 @@ from hive_core.protocol import (
     ApproveWork,
     CommentOnWork,
     DenyWork,
+    FileDiff,
+    FileDiffQuery,
     LogsAnswer,
     LogsQuery,
     ProposalQuery,
@@ -93,6 +95,17 @@ def work_views(gate: WorkGate) -> list[Endpoint]:
         _act("retry", "Submit failed or withdrawn work again", retry, RetryWork, WorkProposal),
         _act("comments", "Comment on work, or on a line of it", decisions.comment, CommentOnWork, WorkComment),
     ]
+
+
+def work_files(gate: WorkGate) -> list[Endpoint]:
+    """Return the operator's endpoint to read the diff of work file by file."""
+
+    async def show(call: ApiCall) -> FileDiff:
+        file, query = place_of(call), call.read(FileDiffQuery)
+        return await gate.queries.file_diff(*_work_id(call), file, query, principal_of(call.caller))
+
+    path, summary = f"{_ONE}/files/{{file}}", "The diff of one of its files"
+    return [Endpoint("GET", path, summary, show, FileDiff, query=FileDiffQuery, load="heavy")]
 
 
 def _act(

@@ -116,7 +116,7 @@ class DiffSpace:
             texts.append(text)
             files.append(
                 ChangedFile(
-                    path=section.path.encode(errors="surrogateescape").decode(errors="backslashreplace"),
+                    path=shown_path(section.path),
                     change=section.change,
                     size=section.size,
                     shown=shown,
@@ -155,6 +155,11 @@ class DiffSpace:
             rooms[at] += more
             left -= more
         return rooms
+
+
+def shown_path(path: str) -> str:
+    """Return the path of a changed file as answers name it: with escapes in place of bytes that are not UTF-8."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def place_in_diff(path: bytes) -> tuple[int, bytes]:

@@ -41,12 +41,17 @@ class _Change:
     path: bytes
 
 
-def whole_diff(repository: Path, old: str | None, new: str, limit: int, seconds: float = SECONDS) -> ShownDiff:
-    """Return the diff, cut after `limit` bytes, with all changed files, as `trees.diff` does.
+def whole_diff(
+    repository: Path, old: str | None, new: str, limit: int, seconds: float = SECONDS, path: str | None = None
+) -> ShownDiff:
+    """Return the diff, cut after `limit` bytes, with all changed files or the one at `path`, as `trees.diff` does.
 
     Raises HiveError `git_slow` if the files cannot be read within `seconds`.
     """
     changes = _changes(repository, EMPTY_TREE if old is None else check_sha(old), check_sha(new))
+    if path is not None:
+        wanted = path.encode(errors="surrogateescape")
+        changes = [change for change in changes if change.path == wanted]
     changes.sort(key=lambda change: place_in_diff(change.path))
     space = DiffSpace(limit)
     names = [name.decode() for change in changes for name in _contents(change)]

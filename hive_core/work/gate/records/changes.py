@@ -14,7 +14,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.git.command import checked, run_in_background
 from hive_core.infra.git.comparison.shown_diff import DiffSpace, ShownDiff
 from hive_core.infra.git.names import check_sha
-from hive_core.infra.git.repository import Repository
+from hive_core.infra.git.repository import FileView, Repository
 from hive_core.infra.git.trees import DIFF_MEMORY, DIFF_SECONDS
 from hive_core.protocol import FileChange, WorkCommit, WorkFile
 from hive_core.protocol.work.proposals import FileKind
@@ -44,19 +44,22 @@ class Contents:
     commit_count: int
 
 
-def read_diff(repository: Repository, base: str, commit: str, limit: int) -> ShownDiff:
-    """Return the diff, cut after `limit` bytes, with all changed files; those that are no text are only named.
+def read_diff(repository: Repository, base: str, commit: str, limit: int, view: FileView | None = None) -> ShownDiff:
+    """Return the diff, cut after `limit` bytes, with all changed files or the one of `view`.
+
+    Files that are no text are only named.
 
     If git needs too long or too much memory to compare the lines, the differing part of each file is shown as removed
     and added, and the first line says so. If git needs too long even to read them, files are only named.
     """
     try:
-        return repository.diff(base, commit, limit, binary=True)
+        return repository.diff(base, commit, limit, binary=True, view=view)
     except HiveError as error:
         if error.code not in ("git_slow", "git_failed"):
             raise
     try:
-        diff = repository.whole_diff(base, commit, max(limit - len(_WHOLE), 0), _WHOLE_SECONDS)
+        path = None if view is None else view.path
+        diff = repository.whole_diff(base, commit, max(limit - len(_WHOLE), 0), _WHOLE_SECONDS, path)
     except HiveError as error:
         if error.code not in ("git_slow", "git_failed"):
             raise

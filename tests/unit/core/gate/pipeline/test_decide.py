@@ -10,6 +10,7 @@ from hive_core.protocol import (
     ApproveRequest,
     DenyRequest,
     DestroyRequest,
+    FileDiffQuery,
     LogsQuery,
     ProposalsQuery,
     ProposeRequest,
@@ -204,6 +205,12 @@ async def test_who_sees_what(gate_hive: GateHive) -> None:
     await gate_hive.built("ada")
     assert (await refused(gate_hive.gate.queries.show("ada", 1, BOB))).code == "unknown_proposal"
     assert (await refused(gate_hive.gate.queries.build_log("ada", 1, LogsQuery(), BOB))).code == "unknown_proposal"
+    query = FileDiffQuery(context=0)
+    assert (await refused(gate_hive.gate.queries.file_diff("ada", 1, 0, query, BOB))).code == "unknown_proposal"
+    assert (await refused(gate_hive.gate.queries.file_diff("ada", 1, 1, query, OPERATOR))).code == "unknown_file"
+    file = await gate_hive.gate.queries.file_diff("ada", 1, 0, query, OPERATOR)
+    assert (file.path, file.commit) == ("prompt.md", (await gate_hive.show("ada", 1)).commit)
+    assert "+You help.\n" in file.diff and file.diff_bytes == len(file.diff)
     assert (await gate_hive.gate.queries.proposals(ProposalsQuery(state="all"), BOB)).total == 1
     found = await gate_hive.gate.queries.proposals(ProposalsQuery(), MANAGER)
     assert [(each.agent, each.number) for each in found.proposals] == [("ada", 1)]

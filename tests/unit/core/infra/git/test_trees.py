@@ -13,7 +13,7 @@ from hive_core.errors import HiveError
 from hive_core.infra.git import command as git_command
 from hive_core.infra.git import trees
 from hive_core.infra.git.refs import RefChange
-from hive_core.infra.git.repository import Repository
+from hive_core.infra.git.repository import FileView, Repository
 from tests.unit.core.infra.git.builders import FILES, PERSON, Plain, plant, tag
 
 
@@ -158,6 +158,25 @@ def test_differences(repository: Repository, commit: str) -> None:
     none = repository.diff(commit, second, 50)
     assert (none.text, none.size, none.cut) == ("", diff.size, True)
     assert [file.path for file in none.files] == [file.path for file in diff.files]
+
+
+def test_the_diff_of_one_file(repository: Repository, commit: str) -> None:
+    """One file is compared alone: with as much context as is asked for, white space as chosen, and no pattern in it."""
+    lines = [f"line {number}\n".encode() for number in range(50)]
+    before = {"*": b"all\n", "a": b"".join(lines), "b": b"x\n"}
+    changed = {"*": b"ALL\n", "a": b"".join([*lines[:25], b"  line 25\n", *lines[26:]]), "b": b"y\n", "c/d": b"new\n"}
+    first = next_commit(repository, commit, before)
+    second = next_commit(repository, first, changed)
+    assert [file.path for file in repository.diff(first, second, 10_000, view=FileView("*")).files] == ["*"]
+    shown = repository.diff(first, second, 10_000, view=FileView("a"))
+    assert [file.path for file in shown.files] == ["a"]
+    assert "@@ -23,7 +23,7 @@" in shown.text
+    whole = repository.diff(first, second, 10_000, view=FileView("a", context=1_000)).text
+    assert all(f"line {number}\n" in whole for number in range(50))
+    blank = repository.diff(first, second, 10_000, view=FileView("a", ignore_whitespace=True))
+    assert (blank.text, blank.files) == ("", [])
+    assert "+new" in repository.diff(first, second, 10_000, view=FileView("c/d", ignore_whitespace=True)).text
+    assert repository.whole_diff(first, second, 10_000, path="b").text.endswith("-x\n+y\n")
 
 
 def test_a_change_cannot_hide_from_the_diff(repository: Repository, commit: str, plain: Plain) -> None:

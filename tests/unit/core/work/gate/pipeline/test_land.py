@@ -12,6 +12,7 @@ from hive_core.gate.subject import background
 from hive_core.gate.subject.background import BackgroundWork
 from hive_core.infra.git import trees
 from hive_core.infra.git.comparison import whole_diff
+from hive_core.protocol import FileDiffQuery
 from hive_core.work.gate.interfaces import MergedWork
 from hive_core.work.gate.pipeline import decide
 from hive_core.work.gate.records.index import WorkRow
@@ -261,6 +262,20 @@ async def test_an_agent_reviews(hive: WorkHive) -> None:
         await hive.show(work.number, BOB)
     assert unseen.value.code == "unknown_work"
     assert (await hive.show(work.number, ADA)).state == "deployed"
+
+
+async def test_files_are_compared_one_by_one(hive: WorkHive) -> None:
+    """The diff of one file of work is found by its place, whatever bytes its name has."""
+    work = await hive.built({"app.py": "def f():\n        return 1\n", "n\udcff\\x": "new\n"})
+    names = [file.path for file in work.files]
+    assert names == ["app.py", "n\\xff\\x"]
+    ignoring = FileDiffQuery(whitespace="ignored")
+    first, second = [await hive.gate.queries.file_diff("web", 1, file, ignoring, OPERATOR) for file in (0, 1)]
+    assert (first.path, first.diff) == ("app.py", "")
+    assert second.diff.endswith("+new\n")
+    with pytest.raises(HiveError) as unseen:
+        await hive.gate.queries.file_diff("web", 1, 0, ignoring, BOB)
+    assert unseen.value.code == "unknown_work"
 
 
 async def test_comments_reach_who_submitted(hive: WorkHive) -> None:

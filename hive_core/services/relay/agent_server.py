@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
+import math
+import time
 from collections.abc import Mapping
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +24,7 @@ from hive_core.services.relay.apis.base import ApiRoute, CallRefused, CallTerms,
 from hive_core.services.relay.apis.headers import presented_keys
 from hive_core.services.relay.apis.strict_json import BadJson, parse, serialise
 from hive_core.services.relay.call import CallContext, CallRequest, RelayCall, error_response
+from hive_core.services.relay.pace import Pace
 from hive_core.services.relay.policy import Provider, RelayPolicy
 from hive_core.services.relay.room import HeldBytes
 
@@ -34,6 +39,11 @@ _BODY_SECONDS = 120.0
 _KEEP_ALIVE_SECONDS = 75.0
 _APIS: Mapping[VendorApi, ModuleType] = {"anthropic": anthropic, "openai": openai, "google": google}
 _CHECKS = Threads("checks", 2)
+_TOLD_SECONDS = 60.0
+
+# aiohttp logs a traceback here, with what it was sent, for bytes that are no HTTP.
+_garbage = logging.getLogger("hive_core.services.relay.garbage")
+_garbage.disabled = True
 
 
 class _BoundedServer(web.Server):
@@ -61,6 +71,12 @@ class RelayAgentServer:
         self._policy = policy
         self._context = context
         self._calls: set[RelayCall] = set()
+        self._slots = 0
+        """Requests that are calls, or will be when their bodies are there."""
+        self._pace = Pace()
+        self._checking = asyncio.Lock()
+        """Held while a large request of the agent is checked, so that the others' never wait for more than one."""
+        self._told = -math.inf
         self.idle = asyncio.Event()
         """Set while no call is under way."""
         self.idle.set()
@@ -71,6 +87,7 @@ class RelayAgentServer:
             auto_decompress=False,
             keepalive_timeout=_KEEP_ALIVE_SECONDS,
             max_field_size=8_190,
+            logger=_garbage,
         )
 
     @property
@@ -92,7 +109,10 @@ class RelayAgentServer:
             if request.method == "HEAD":
                 return web.Response()
             self._check_key(request)
-            return await self._serve(request, name, provider, f"/{rest}")
+            await self._pace.wait()
+            response = await self._serve(request, name, provider, f"/{rest}")
+            self._pace.served()
+            return response
         except CallRefused as refused:
             self._context.metrics.refused(str(refused.status))
             log.debug("a request was refused", agent=self.name, status=refused.status)
@@ -101,10 +121,29 @@ class RelayAgentServer:
         except BadJson as error:
             self._context.metrics.refused("400")
             return error_response(api, 400, f"the body of the request is refused: {error}")
+        except web.RequestPayloadError:
+            self._context.metrics.refused("400")
+            return error_response(api, 400, "the body of the request is not sent as its head says")
+        except ConnectionError:
+            raise
+        except Exception as error:
+            self._tell_fault(error)
+            if request.writer.output_size > 0:
+                raise ConnectionResetError from None
+            return error_response(api, 500, "the relay could not handle the request; its log says why")
+
+    def _tell_fault(self, error: Exception) -> None:
+        """Log a fault of the relay itself, at most once in a minute, and without words of the request."""
+        now = asyncio.get_running_loop().time()
+        if now - self._told >= _TOLD_SECONDS:
+            self._told = now
+            places = [f"{frame.name} ({frame.filename}:{frame.lineno})" for frame in extract_tb(error.__traceback__)]
+            log.error("a request could not be handled", agent=self.name, error=type(error).__name__, at=places[-5:])
 
     def _check_key(self, request: web.BaseRequest) -> None:
         if self.key and not any(
-            hmac.compare_digest(each.encode(), self.key.encode()) for each in presented_keys(request.headers)
+            hmac.compare_digest(each.encode(errors="replace"), self.key.encode())
+            for each in presented_keys(request.headers)
         ):
             raise CallRefused("this needs the key that hyperhive has given to the agent", 401)
 
@@ -123,20 +162,27 @@ class RelayAgentServer:
             raise CallRefused(f"{request.method} {path[:100]} is not passed on", 404)
         query = _check_query(request, route, rules)
         terms = provider.terms(access)
-        if len(self._calls) >= provider.settings.calls_at_once:
-            raise CallRefused(f"{self.name} has {len(self._calls)} calls under way, which is the most", 429)
-        with self._context.room.hold() as held:
-            checked = None if route.kind == "read" else await self._read_body(request, route, terms, rules, held)
-            wanted = CallRequest(self.name, provider.settings.api, provider, terms, route, query, checked)
-            call = RelayCall(self._context, wanted)
-            self._calls.add(call)
-            self.idle.clear()
-            try:
-                return await call.run(request)
-            finally:
-                self._calls.discard(call)
-                if not self._calls:
-                    self.idle.set()
+        if self._slots >= provider.settings.calls_at_once:
+            raise CallRefused(f"{self.name} has {self._slots} calls under way, which is the most", 429)
+        self._slots += 1
+        try:
+            with self._context.room.hold(self.name) as held:
+                checked = None if route.kind == "read" else await self._read_body(request, route, terms, rules, held)
+                wanted = CallRequest(self.name, provider.settings.api, provider, terms, route, query, checked)
+                return await self._call(request, wanted)
+        finally:
+            self._slots -= 1
+
+    async def _call(self, request: web.BaseRequest, wanted: CallRequest) -> web.StreamResponse:
+        call = RelayCall(self._context, wanted)
+        self._calls.add(call)
+        self.idle.clear()
+        try:
+            return await call.run(request)
+        finally:
+            self._calls.discard(call)
+            if not self._calls:
+                self.idle.set()
 
     async def _read_body(
         self, request: web.BaseRequest, route: ApiRoute, terms: CallTerms, rules: ModuleType, held: HeldBytes
@@ -145,10 +191,24 @@ class RelayAgentServer:
             raise CallRefused("the body of a request must not be compressed", 415)
         if request.content_type != "application/json" or (request.charset or "utf-8").lower() != "utf-8":
             raise CallRefused("the body of a request must be application/json in UTF-8", 415)
-        data = await _read(request, held)
+        try:
+            data = await _read(request, held)
+        finally:
+            self._pace.charge_bytes(held.size)
         if len(data) <= _AT_ONCE_BYTES:
             return _check_body(data, route, terms, rules)
-        return await _CHECKS.run(_check_body, data, route, terms, rules)
+        async with self._checking:
+            return await _CHECKS.run(self._check_large, asyncio.get_running_loop(), data, route, terms, rules)
+
+    def _check_large(
+        self, loop: asyncio.AbstractEventLoop, data: bytes, route: ApiRoute, terms: CallTerms, rules: ModuleType
+    ) -> CheckedCall:
+        """Check a body on a thread, whose time is charged."""
+        began = time.thread_time()
+        try:
+            return _check_body(data, route, terms, rules)
+        finally:
+            loop.call_soon_threadsafe(self._pace.charge_check, time.thread_time() - began)
 
 
 async def _read(request: web.BaseRequest, held: HeldBytes) -> bytes:

@@ -24,6 +24,8 @@ from hive_core.services.relay.status import StatusServer
 log = structlog.get_logger(__name__)
 
 _PR_SET_DUMPABLE = 4
+_SWITCH_SECONDS = 0.0005
+"""Longest that streams wait for a check of a large request on another thread, where that lets them."""
 _GRACE_SECONDS = 5.0
 """Time in which calls may end by themselves when the relay is stopped."""
 
@@ -36,6 +38,7 @@ def run(link: Path, status: Path | None, credentials: Path | None, log_level: st
     protect_memory()
     configure(log_level)
     allow_many_files()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     uvloop.run(_run(link, status, credentials, with_stdin))
     return 0
 

@@ -63,18 +63,6 @@ async def test_a_call_through_the_process(tmp_path: Path) -> None:
         assert not (tmp_path / "status.sock").exists()
 
 
-async def test_agents_wait_for_a_relay_that_is_restarted(tmp_path: Path) -> None:
-    """A call that begins while a relay has ended is served by the next one, on the listener that the agent has."""
-    async with relay_stack(tmp_path) as stack:
-        await stack.add_agent("ada")
-        await stack.start()
-        assert (await stack.call())[0] == 200
-        assert await stack.end(signal.SIGTERM) == 0
-        call = asyncio.create_task(stack.call())
-        await stack.start()
-        assert (await asyncio.wait_for(call, 20))[0] == 200
-
-
 def test_the_memory_is_protected() -> None:
     """The process with the keys writes no core dump, and its memory is closed to others of its user."""
     program = (
@@ -203,6 +191,8 @@ async def test_garbage_harms_nobody(tmp_path: Path) -> None:
             await asyncio.wait_for(reader.read(), 20)
             writer.close()
         assert [each.path for each in stack.vendor.requests if each.method != "GET"] == []
+        events = [json.loads(line)["event"] for line in stack.log.read_text().splitlines()]
+        assert events == ["the relay is started", "connected to the daemon"]
         assert (await stack.call())[0] == 200
         with pytest.raises(aiohttp.ClientResponseError):
             (await stack.session.post(f"http://127.0.0.1:{stack.ports['ada']}/", json={})).raise_for_status()

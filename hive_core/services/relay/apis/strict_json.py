@@ -9,12 +9,19 @@ MOST_DEPTH = 128
 """Deepest nesting of objects and lists."""
 
 
+MOST_MARKS = 1_000_000
+"""Most commas and opening brackets, also those within texts: a document of as many bytes may take many times as much
+memory if it has only small values."""
+
+
 class BadJson(ValueError):
     """The reason for which a text is refused, in words for its author."""
 
 
 def parse(data: bytes) -> dict[str, Any]:
     """Read a JSON document, which must be an object. Raises `BadJson`."""
+    if sum(map(data.count, (b",", b"{", b"["))) > MOST_MARKS:
+        raise BadJson(f"it has more than {MOST_MARKS:,} commas and opening brackets")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

@@ -22,6 +22,7 @@ from hive_core.protocol.models.link import (
     RelayReserve,
     RelaySynced,
 )
+from hive_core.services.relay.room import ALWAYS
 from tests.unit.core.services.relay.fake_vendor import (
     MESSAGE_DELTA,
     MESSAGE_START,
@@ -385,6 +386,20 @@ async def test_a_relay_that_stops_ends_politely() -> None:
             await hive.post(MESSAGES, BODY)
 
 
+async def test_callers_wait_for_the_next_relay() -> None:
+    """A relay that stops leaves the listener as it was, so that calls wait for the one that is started next."""
+    async with relay_hive() as hive:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            hive.port = listener.getsockname()[1]
+            await hive.daemon.send(RelayListener(name="ada"), listener.fileno())
+            await hive.served()
+            await hive.gateway.close(0)
+            with socket.create_connection(listener.getsockname(), timeout=10) as caller:
+                caller.send(b"POST")
+                taken, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), 20)
+                taken.close()
+
+
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -531,15 +546,18 @@ async def test_other_queries_are_refused(query: str) -> None:
 
 
 async def test_requests_together_are_bounded() -> None:
-    """If the requests under way are too large together, a further one is refused, and served later."""
+    """If the requests under way are too large together, a further large one is refused, and served later."""
+    large = {**BODY, "messages": [{"role": "user", "content": "x" * ALWAYS}]}
     async with relay_hive() as hive:
         assert hive.gateway._context is not None
         room = hive.gateway._context.room
         room.used = room.most
-        status, _, headers = await hive.post(MESSAGES, BODY)
+        status, _, headers = await hive.post(MESSAGES, data=json.dumps(large).encode())
         assert (status, "retry-after" in headers) == (503, True)
-        room.used = 0
         assert (await hive.post(MESSAGES, BODY))[0] == 200
+        room.used = 0
+        assert (await hive.post(MESSAGES, data=json.dumps(large).encode()))[0] == 200
+        assert (room.used, room.used_by) == (0, {})
 
 
 RESPONSE = {"type": "response.completed", "response": {"model": "g", "usage": {"input_tokens": 9, "output_tokens": 3}}}

@@ -162,7 +162,8 @@ class RelayCall:
                 raise CallRefused(budget_message(self._request.agent, answer.refusal), 403)
             if answer.stopped:
                 raise CallRefused(f"{MARKS['stopped']} {answer.problem}", 403)
-            raise CallRefused(f"hyperhive: {answer.problem or 'the call is not allowed'}", 403)
+            # The disk is full, say: programs have to repeat the call.
+            raise CallRefused(f"hyperhive: {answer.problem or 'the ledger does not answer'}; try again", 503)
 
     async def _exchange(self, request: web.BaseRequest, body: bytes) -> tuple[web.StreamResponse, CallOutcome]:
         async with self._send(request, body) as answer:

@@ -103,6 +103,19 @@ async def test_a_budget_refuses_in_the_vendors_shape() -> None:
         assert (hive.vendor.requests, hive.daemon.settled) == ([], [])
 
 
+async def test_a_ledger_that_cannot_be_written_is_waited_for() -> None:
+    """While the daemon cannot reserve money, its disk being full, calls are refused so that programs repeat them."""
+
+    async def decide(request: RelayReserve) -> RelayAnswer:
+        return RelayAnswer(id=request.id, problem="the disk is full")
+
+    async with relay_hive() as hive:
+        hive.daemon.decide = decide
+        status, content, headers = await hive.post(MESSAGES, BODY)
+        assert (status, "retry-after" in headers, b"the disk is full" in content) == (503, True, True)
+        assert hive.vendor.requests == []
+
+
 async def test_a_stream_comes_as_it_is_made() -> None:
     """Each event reaches the agent before the vendor makes the next one."""
     heard = asyncio.Event()

@@ -54,6 +54,7 @@ from hive_core.outside.check_access import CheckAccess
 from hive_core.outside.models.opening import model_checks
 from hive_core.outside.opening import open_outside
 from hive_core.outside.spending import open_spending
+from hive_core.people import People
 from hive_core.protocol.config.limits import memory_bytes
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
@@ -140,6 +141,7 @@ class Daemon:
         )
         await broker.open()
         await space.measure()
+        people = await stack.enter_async_context(People.opened(database, settings.accounts))
         questions = Questions(database, broker, directory, events)
         reminders = Reminders(database, broker)
         scheduler = Scheduler(database, questions, reminders)
@@ -287,6 +289,7 @@ class Daemon:
             network=network,
             spending=spending,
             providers=settings.relay.providers,
+            people=people,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
@@ -324,6 +327,7 @@ class Daemon:
             self._part("vacuum of the network", run_retention(network.vacuum, settings.retention_days)),
             self._part("vacuum of the ledger", run_retention(ledger.delete_old, settings.retention_days)),
             self._part("what time brings", scheduler.run()),
+            self._part("sessions of people", people.run()),
             self._part("the world outside", outside.run(runtime)),
             self._part("watchdog", self._notifier.keep_alive(database.alive)),
             self._part("refusals", refusal_audit.run()),

@@ -25,6 +25,7 @@ from hive_core.protocol.models.budgets import BudgetSettings
 from hive_core.protocol.models.settings import RelaySettings
 from hive_core.protocol.network.services import ServiceAddressText, ServiceName
 from hive_core.protocol.network.settings import Egress
+from hive_core.protocol.people.settings import AccountSettings
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.text import shown
 
@@ -277,6 +278,9 @@ class Settings(BaseModel):
     budget: Annotated[
         BudgetSettings, Field(description="What agents may spend on models, each and together (a table).")
     ] = BudgetSettings()
+    accounts: Annotated[AccountSettings, Field(description="How long people stay signed in (a table).")] = (
+        AccountSettings()
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least level that is logged.")
     ] = "info"

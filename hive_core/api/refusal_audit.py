@@ -19,7 +19,8 @@ log = structlog.get_logger(__name__)
 _SECONDS = 60.0
 _PER_MINUTE = 30
 _CALLERS = 1_000
-_HARMLESS = frozenset({"superseded", "stopping"})
+_HARMLESS = frozenset({"superseded", "stopping", "wrong_password", "too_many_sign_ins", "bad_link"})
+"""Refusals that are harmless, or audited elsewhere: those of sign-ins with the account (`hive_core.people`)."""
 
 
 @dataclass

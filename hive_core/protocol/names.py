@@ -1,4 +1,4 @@
-"""Valid agent names and reserved ones, names of repositories, and of the type of a stream.
+"""Valid agent names and reserved ones, names of repositories and people, and of the type of a stream.
 
 An agent's name becomes a container name (`h-<name>`), a directory, a socket path and a git ref, so the
 alphabet is the one in which all of these mean the same thing. nixos-container allows 11 characters, of which
@@ -70,6 +70,26 @@ def why_no_repository_name(name: str) -> str:
     if len(name) > 32:
         return f"the name {shown(name)} has {len(name)} characters, at most 32 are allowed"
     return f"the name {shown(name)} may hold only a-z, 0-9 and hyphens, a letter first and no hyphen last"
+
+
+PERSON_PATTERN = REPOSITORY_PATTERN
+"""Names of people: those of agents, but for their length."""
+_NOT_FOR_PEOPLE = RESERVED | {
+    *("hive", "host", "visitor", "person", "agent", "manager", "everyone", "nobody", "none", "me"),
+}
+"""Words that would be misread as somebody's name."""
+
+
+def is_person_name(name: str) -> bool:
+    """Return True if an account of a person may have this name."""
+    return _REPOSITORY.fullmatch(name) is not None and name not in _NOT_FOR_PEOPLE
+
+
+def why_no_person_name(name: str) -> str:
+    """Return a sentence that says why `name` is no name of an account; `is_person_name` must be false."""
+    if name in _NOT_FOR_PEOPLE:
+        return f"the name {name!r} has a meaning of its own in a hive"
+    return why_no_repository_name(name)
 
 
 WORK_WORDS = {"proposal": "submitted", "building": "checking", "built": "checked", "deployed": "landed"}

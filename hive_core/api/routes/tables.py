@@ -12,14 +12,17 @@ from hive_core.agents.page_access import PageAccess
 from hive_core.agents.repositories import FindRepository
 from hive_core.api.endpoint import Endpoint
 from hive_core.api.lent_sockets import UnixSockets
-from hive_core.api.routes import harness, messages, pages, proposals, system
+from hive_core.api.routes import messages, pages, proposals, system
 from hive_core.api.routes import questions as question_routes
-from hive_core.api.routes.agents import access, control
+from hive_core.api.routes.agents import access, control, harness
 from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.agents import network as network_routes
 from hive_core.api.routes.agents import secrets as secret_routes
 from hive_core.api.routes.agents import spending as spending_routes
 from hive_core.api.routes.agents.harness_view import HarnessViews
+from hive_core.api.routes.people import accounts as account_routes
+from hive_core.api.routes.people import credentials as credential_routes
+from hive_core.api.routes.people import sign_in as sign_in_routes
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.work import proposals as of_work
 from hive_core.api.routes.work import repositories as of_repositories
@@ -31,7 +34,9 @@ from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Questions, Reminders, Scheduler
 from hive_core.outside.network.network import Network
 from hive_core.outside.spending import ModelSpending
+from hive_core.people import People
 from hive_core.protocol.models.providers import ProviderSettings
+from hive_core.protocol.people.settings import DEFAULT_ORIGIN
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.repositories.registry import Repositories
@@ -69,6 +74,7 @@ class Services:
     network: Network
     spending: ModelSpending
     providers: Mapping[str, ProviderSettings]
+    people: People
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:
@@ -149,5 +155,18 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *messages.operator_inbox(broker),
         *question_routes.operator_answers(services.questions, services.reminders),
         *access.sessions(agents, services.access, database, services.layout),
+        *people_endpoints(services.people),
+        *account_routes.account_changes(services.people, DEFAULT_ORIGIN),
         *pages.page_tickets(agents, services.deployments, services.page_access, database, services.layout),
+    ]
+
+
+def people_endpoints(people: People) -> list[Endpoint]:
+    """Return the endpoints of accounts that people use as well as the operator on the host."""
+    return [
+        *sign_in_routes.sign_in_endpoints(people),
+        *sign_in_routes.own_account(people),
+        *credential_routes.session_endpoints(people),
+        *credential_routes.token_endpoints(people),
+        *account_routes.account_views(people),
     ]

@@ -59,3 +59,5 @@ MEASURES = Threads("measures", 2)
 """Memory and tasks of checks of proposed work. Every call is short, so that none grows unseen."""
 REPOSITORIES = Threads("repositories", 6)
 """Mirrors of the operator's repositories. Callers limit the number of transfers."""
+PASSWORDS = Threads("passwords", 2)
+"""Hashes of passwords, each of which takes a processor for a moment, and memory. Callers limit how many wait."""

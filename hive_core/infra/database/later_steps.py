@@ -98,3 +98,50 @@ HOSTS_OF_CHECKS = """
 -- The rules of the hosts that checks of a repository reach, as a list in JSON.
 ALTER TABLE repositories ADD COLUMN check_hosts TEXT NOT NULL DEFAULT '[]';
 """
+
+PEOPLE_TABLES = """
+-- The accounts of people: see hive_core/people. `password` is a hash of argon2id, NULL until the first set-up link is
+-- used. Times are in milliseconds.
+CREATE TABLE people (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
+    password TEXT,
+    made_at INTEGER NOT NULL,
+    password_at INTEGER,
+    signed_in_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Sessions and API tokens, of which only digests are kept. Tokens have a `label`, a `role`, and `agents` that they are
+-- for, as a list in JSON or NULL for all; sessions have the `address` from which they were begun.
+CREATE TABLE person_credentials (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL CHECK (kind IN ('session', 'token')),
+    digest TEXT NOT NULL UNIQUE,
+    person TEXT NOT NULL,
+    label TEXT NOT NULL DEFAULT '',
+    address TEXT NOT NULL DEFAULT '',
+    role TEXT CHECK (role IN ('viewer', 'operator', 'admin')),
+    agents TEXT,
+    made_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX person_credentials_of ON person_credentials (person);
+
+-- Set-up links that are not used yet. `person` is NULL where the person chooses the name of a new account.
+CREATE TABLE set_up_links (
+    digest TEXT PRIMARY KEY,
+    person TEXT,
+    role TEXT NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
+    made_by TEXT NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Addresses from which people have signed in: others who guess their passwords do not keep them out there.
+CREATE TABLE person_addresses (
+    person TEXT NOT NULL,
+    address TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (person, address)
+) STRICT, WITHOUT ROWID;
+"""

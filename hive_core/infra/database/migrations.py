@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 
 from hive_core.errors import HiveError
-from hive_core.infra.database.later_steps import HOSTS_OF_CHECKS, MODEL_TABLES, NETWORK_DEFAULT
+from hive_core.infra.database.later_steps import HOSTS_OF_CHECKS, MODEL_TABLES, NETWORK_DEFAULT, PEOPLE_TABLES
 from hive_core.infra.database.network_tables import NETWORK_TABLES
 
 _STEP_1 = """
@@ -283,6 +283,7 @@ STEPS = (
     MODEL_TABLES,
     NETWORK_DEFAULT,
     HOSTS_OF_CHECKS,
+    PEOPLE_TABLES,
 )
 
 

@@ -96,6 +96,12 @@ NO_WORK = {
     *(f"POST /v1/repositories/{{repo}}/{verb}" for verb in ("fetch", "send")),
     "POST /v1/host-keys",
 }
+# Nobody is signed in, has a password or a link, and the agent bob has no account.
+NO_ACCOUNT = {
+    *(f"POST /v1/{what}" for what in ("sign-in", "set-up", "sign-out", "me/password", "tokens")),
+    *(f"POST /v1/{kind}/{{id}}/revoke" for kind in ("sessions", "tokens")),
+    *(f"POST /v1/people/{{name}}/{verb}" for verb in ("link", "role", "remove")),
+}
 # Only the daemon can make a ticket.
 FOR_PAGES = tuple(f"/v1/page/{verb}" for verb in ("enter", "check", "send", "answer"))
 
@@ -262,6 +268,12 @@ def _make_acceptable(case: Case[Any]) -> None:
         files = case.body.get("files")
         if case.operation.label == "POST /v1/agents/{name}/configuration" and isinstance(files, dict):
             case.body["files"] = dict.fromkeys(files, "eA==")  # Base64.
+        if case.operation.label in ("POST /v1/set-up", "POST /v1/me/password"):
+            case.body["password" if "password" in case.body else "new"] = "eight or more"  # Bytes, not characters.
+        if case.operation.label == "POST /v1/sessions/revoke-all":
+            case.body["person"] = "*"  # Somebody.
+        if case.operation.label == "POST /v1/tokens":
+            case.body["person"] = "somebody"
         if case.operation.label == "POST /v1/agents/{name}/secrets":
             case.body["value"] = "eA=="  # Base64.
         if case.operation.label == "POST /v1/proposals" and case.body.get("agent") is None:
@@ -302,7 +314,7 @@ async def check(hive: Daemon, agent: str | None, examples: int) -> None:
         await hive.ask("POST", "/v1/repositories", {"name": repository, "path": "/srv/web"})
     socket = Socket(place, agent, examples, question["id"])
     never = {"POST /v1/messages/read", *(f"POST {path}" for path in (*STARTING, *NOTHING_TO_DO, *FOR_PAGES))}
-    never |= OF_HARNESSES | NO_WORK
+    never |= OF_HARNESSES | NO_WORK | NO_ACCOUNT
     if agent == "ann":
         never |= {f"GET /v1/agents/{{name}}/{what}" for what in ("logs", "history", "limits")} | {"POST /v1/agents"}
         never |= {f"POST /v1/agents/{{name}}/{verb}" for verb in ("stop", "destroy")}

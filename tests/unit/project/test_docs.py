@@ -51,6 +51,7 @@ from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.providers import ModelRates, ProviderSettings
 from hive_core.protocol.models.settings import RelaySettings
 from hive_core.protocol.network.settings import Egress, EgressLimitSettings
+from hive_core.protocol.people.settings import AccountSettings
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.settings import (
     Approval,
@@ -275,6 +276,7 @@ SETTINGS: dict[type[BaseModel], str] = {
     ProviderSettings: "key of a provider",
     ModelRates: "key of rates",
     BudgetSettings: "key of budget",
+    AccountSettings: "key of accounts",
     SpendingLimits: "key of a budget",
 }
 SETTINGS_PAGES: dict[type[BaseModel], str] = {
@@ -286,6 +288,7 @@ SETTINGS_PAGES: dict[type[BaseModel], str] = {
     ModelRates: "models",
     BudgetSettings: "models",
     SpendingLimits: "agents",
+    AccountSettings: "web",
 }
 """The pages with their tables, where they are not on the page about operating."""
 AGENT_TOML: dict[type[BaseModel], str] = {

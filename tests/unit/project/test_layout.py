@@ -12,8 +12,8 @@ MOST_BELOW = 12
 LARGER = {
     # Work on repositories is a subject of its own beside the gate of configurations, and so are the people.
     "hive_core": 20,
-    # Models by subject: agents, configuration, messages, work, the network, vendors' models.
-    "hive_core/protocol": 14,
+    # Models by subject: agents, configuration, messages, work, the network, vendors' models, people.
+    "hive_core/protocol": 15,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
     # What the operator changes in queues stands beside the leases, whose promises it keeps.
@@ -43,7 +43,7 @@ LARGER = {
     # One page for each subject that an operator looks up.
     "docs": 18,
     # The folders of hive_core, and the tests of its own modules.
-    "tests/unit/core": 15,
+    "tests/unit/core": 16,
     # A fake or a fixture for more than one level of tests each.
     "tests/helpers": 15,
     # Scenarios, one file each, and what they share.

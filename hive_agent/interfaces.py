@@ -24,6 +24,8 @@ class TurnSummary(TypedDict):
     next_try_at: float | None
     messages: list[int]
     senders: list[str]
+    words: str
+    """The first words of its first message."""
     failure: str | None
     """The `FailureKind`, or `needs_login`."""
     detail: str

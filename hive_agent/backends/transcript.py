@@ -28,6 +28,13 @@ class TranscriptText:
 
 
 @dataclass(frozen=True)
+class TextPiece:
+    """The next piece of a text that the model is writing. It is shown, not stored: the whole comes as a text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class ToolCall:
     """A tool call of the model; the result has the same `id`."""
 
@@ -82,7 +89,7 @@ class SessionStarted:
     fresh: bool
 
 
-Entry = TranscriptMessage | TranscriptText | ToolCall | ToolResult | Notice | TokenUsage | SessionStarted
+Entry = TranscriptMessage | TranscriptText | TextPiece | ToolCall | ToolResult | Notice | TokenUsage | SessionStarted
 EntrySink = Callable[[Entry], None]
 
 KINDS: Mapping[type[Entry], str] = {

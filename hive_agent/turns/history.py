@@ -25,15 +25,15 @@ from hive_agent.turns.records import Totals, TurnRecord
 
 log = logging.getLogger(__name__)
 
-MOST_TURNS = 1_000
+MOST_TURNS = 2_000
 """Number of turns that are listed, unless their records are unusually long."""
 MOST_TRANSCRIPTS = 300
 MOST_TRANSCRIPT_BYTES = 4 * 1024 * 1024
 """Largest transcript of one turn; later entries are not stored."""
 MOST_BYTES = 64 * 1024 * 1024
 """Largest size of all transcripts together."""
-_INDEX_BYTES = 1024 * 1024
-_KEPT_INDEX_BYTES = 384 * 1024
+_INDEX_BYTES = 2 * 1024 * 1024
+_KEPT_INDEX_BYTES = 1280 * 1024
 _LONGEST_LINE = 32 * 1024
 _MOST_UNFINISHED = 50
 # Bounded, because the agent can write these files, and new turns need higher numbers than those found.

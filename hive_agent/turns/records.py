@@ -16,6 +16,8 @@ MOST_MESSAGES = 200
 """Most messages in one turn, including those added while it ran."""
 SHOWN_DETAIL = 1_000
 """Characters of a failure's detail that are stored."""
+SHOWN_WORDS = 160
+"""Characters of the first message that are stored, to tell turns apart."""
 _SAME_TIME = 0.001
 """Times that differ by less are equal: a time read from a file may be rounded; seconds."""
 
@@ -60,6 +62,7 @@ class TurnRecord(BaseModel):
     ended_at: Seconds | None = None
     next_try_at: Seconds | None = None
     messages: Annotated[list[Ref], Field(max_length=MOST_MESSAGES)]
+    words: Annotated[str, StringConstraints(max_length=SHOWN_WORDS)] = ""
     failure: Annotated[str, StringConstraints(max_length=40)] | None = None
     detail: Annotated[str, StringConstraints(max_length=SHOWN_DETAIL)] = ""
     tool_calls: Count = 0
@@ -120,6 +123,7 @@ class TurnRecord(BaseModel):
             next_try_at=self.next_try_at,
             messages=[ref.id for ref in self.messages],
             senders=list(dict.fromkeys(ref.sender for ref in self.messages)),
+            words=self.words,
             failure=self.failure,
             detail=self.detail,
             tool_calls=self.tool_calls,

@@ -6,10 +6,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from hive_agent.backends.transcript import Entry, EntrySink, Notice, TranscriptMessage, as_json
+from hive_agent.backends.transcript import (
+    Entry,
+    EntrySink,
+    Notice,
+    TextPiece,
+    ToolCall,
+    TranscriptMessage,
+    TranscriptText,
+    as_json,
+)
 from hive_agent.infra.json_text import encode
+from hive_agent.turns.attempts.writing import WrittenText
 from hive_agent.turns.history import FoundTurns, TurnHistory
-from hive_agent.turns.records import SHOWN_DETAIL, Ref, Totals, TurnRecord
+from hive_agent.turns.records import SHOWN_DETAIL, SHOWN_WORDS, Ref, Totals, TurnRecord
 from hive_core.protocol import Delivery
 
 Publish = Callable[[str, Mapping[str, object]], object]
@@ -28,6 +38,7 @@ class TurnLog:
     def __init__(self, history: TurnHistory, found: FoundTurns, publish: Publish) -> None:
         self._history = history
         self._publish = publish
+        self._writing = WrittenText(publish)
         self._last_id = found.last_id
         self._earlier = found.totals
         self._live = {record.id: record for record in found.live}
@@ -104,7 +115,9 @@ class TurnLog:
         is_new = record is None
         if record is None:
             self._last_id += 1
-            record = TurnRecord(id=self._last_id, started_at=time.time(), messages=messages)
+            record = TurnRecord(
+                id=self._last_id, started_at=time.time(), messages=messages, words=_first_words(deliveries)
+            )
             self._live[record.id] = record
             self._entries[record.id] = 0
             self._forget_finished()
@@ -134,6 +147,7 @@ class TurnLog:
         next_try_at: float | None = None,
     ) -> None:
         """End the attempt. A turn that is `ok` or `skipped` stays unsettled until `settle` is called."""
+        self._writing.end()
         record.state = state
         record.ended_at = None if state == "waiting" else time.time()
         record.failure, record.detail, record.next_try_at = failure, detail[:SHOWN_DETAIL], next_try_at
@@ -149,6 +163,7 @@ class TurnLog:
 
     def interrupt(self, record: TurnRecord) -> None:
         """Record that the harness stops while the turn is running."""
+        self._writing.end()
         record.state, record.next_try_at, record.detail = "waiting", time.time(), INTERRUPTED
         record.broken_off = True
         self._history.note(record)
@@ -166,6 +181,11 @@ class TurnLog:
             self._entries[record.id] = max((entry["n"] for entry in kept), default=0)
 
         def emit(entry: Entry) -> None:
+            if isinstance(entry, TextPiece):
+                self._writing.add(record.id, entry.text)
+                return
+            if isinstance(entry, TranscriptText | ToolCall | Notice):
+                self._writing.end()
             if record.add_usage(entry):
                 self._publish("turn", _data(record))
             self._add(record, entry)
@@ -207,3 +227,7 @@ class TurnLog:
 
 def _data(record: TurnRecord) -> dict[str, object]:
     return dict(record.summary())
+
+
+def _first_words(deliveries: Sequence[Delivery]) -> str:
+    return " ".join(deliveries[0].body[: 4 * SHOWN_WORDS].split())[:SHOWN_WORDS] if deliveries else ""

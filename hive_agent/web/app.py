@@ -142,7 +142,9 @@ def build(page: Page, door: Door) -> web.Application:
     changes("login", Request, page.actions.log_in)
     changes("code", LoginCodeRequest, page.actions.give_code, 2 * _SMALL)
     if door.port is None:
-        add_control(add, page.reading, page.actions, lambda request: stream(request, page.feed, lambda: _now(page)))
+        add_control(
+            add, page.reading, page.actions, page.feed, lambda request: stream(request, page.feed, lambda: _now(page))
+        )
     return app
 
 

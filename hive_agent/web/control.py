@@ -12,7 +12,9 @@ from typing import Any
 
 from aiohttp import web
 
+from hive_agent.infra.json_text import encode
 from hive_agent.web.actions import Actions, carry_out, read_body
+from hive_agent.web.feed import Feed
 from hive_agent.web.reading import NoQuery, Reading, parse_query
 from hive_agent.web.refusal import PageError
 from hive_core.protocol import (
@@ -32,7 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add_control(
-    add: Callable[[str, str, Handler], object], reading: Reading, actions: Actions, follow: Handler
+    add: Callable[[str, str, Handler], object], reading: Reading, actions: Actions, feed: Feed, follow: Handler
 ) -> None:
     """Add the paths below `CONTROL_PATH`; `follow` answers with the live flow of events."""
 
@@ -60,7 +62,8 @@ def add_control(
         add("POST", f"{CONTROL_PATH}/{path}", handle)
 
     async def state(_: NoQuery) -> web.Response:
-        return web.Response(body=reading.now(), content_type="application/json")
+        now = {**reading.controls.snapshot(), "writing": feed.latest.writing, "event": feed.last_id}
+        return web.Response(body=encode(now), content_type="application/json")
 
     async def events(request: web.Request) -> web.StreamResponse:
         check(request)

@@ -79,8 +79,7 @@ class Feed:
         while len(self._kept) > self._most or self._published - self._forgotten > self._most_bytes:
             self._forgotten = self._kept.popleft().end
             self._oldest += 1
-        if kind == "entry":
-            self.latest.add(data, content)
+        self.latest.note(kind, data, content)
         for reader in list(self._readers):
             reader.notice()
         return self._last
@@ -247,8 +246,26 @@ class LatestTurn:
         self._entries: deque[bytes] = deque()
         self._bytes = 0
         self._partial = False
+        self._writing: dict[str, object] | None = None
 
-    def add(self, data: Mapping[str, object], content: bytes) -> None:
+    def note(self, kind: str, data: Mapping[str, object], content: bytes) -> None:
+        """Take an event in."""
+        if kind == "writing":
+            before = str(self._writing["text"]) if self._writing is not None and data.get("at") else ""
+            self._writing = {"turn": data.get("turn"), "text": f"{before}{data.get('text')}"}
+        elif kind == "entry":
+            if data.get("kind") in ("text", "call", "notice"):
+                self._writing = None
+            self._add(data, content)
+        elif kind == "turn" and data.get("state") != "running":
+            self._writing = None
+
+    @property
+    def writing(self) -> dict[str, object] | None:
+        """The text that the model is writing, as far as it has come: `turn` and `text`."""
+        return self._writing
+
+    def _add(self, data: Mapping[str, object], content: bytes) -> None:
         if data.get("turn") != self._turn:
             self._turn = data.get("turn")
             self._entries.clear()
@@ -262,5 +279,7 @@ class LatestTurn:
             self._partial = True
 
     def as_json(self) -> bytes:
-        """`{"entries": [...], "partial": ...}`; partial: the turn has earlier entries, too."""
-        return b'{"entries":[%s],"partial":%s}' % (b",".join(self._entries), b"true" if self._partial else b"false")
+        """`{"entries": [...], "partial": ..., "writing": ...}`; partial: the turn has earlier entries, too."""
+        partial = b"true" if self._partial else b"false"
+        writing = b"null" if self._writing is None else encode(self._writing)
+        return b'{"entries":[%s],"partial":%s,"writing":%s}' % (b",".join(self._entries), partial, writing)

@@ -190,6 +190,7 @@ class TurnView(Answer):
     next_try_at: _Seconds | None = None
     messages: Annotated[list[_Count], Field(max_length=1_000, default_factory=list)]
     senders: Annotated[list[_Short], Field(max_length=1_000, default_factory=list)]
+    words: _Short = ""
     failure: _Short | None = None
     detail: _Text = ""
     tool_calls: _Count = 0
@@ -204,10 +205,18 @@ class TurnList(Answer):
     turns: Annotated[list[TurnView], Field(max_length=50)]
 
 
+class WritingView(Answer):
+    """The text that the model is writing in a turn, as far as it has come."""
+
+    turn: TurnId
+    text: Annotated[str, StringConstraints(max_length=200_000)]
+
+
 class HarnessView(Answer):
     """The state of a harness as it tells it. `turn` is the running turn, or the one that is tried next.
 
     `paused`: it begins no turn until it is resumed. `login` is the address to open while a login is in progress.
+    `event` is the id of the newest event of its stream, behind which a reader can go on.
     """
 
     state: HarnessState
@@ -227,6 +236,8 @@ class HarnessView(Answer):
     cost_usd: _Cost | None = None
     login: _Text | None = None
     paused: bool = False
+    writing: WritingView | None = None
+    event: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z0-9.]*$")] = ""
 
 
 class Transcript(Answer):

@@ -17,6 +17,7 @@ from hive_agent.backends.transcript import (
     EntrySink,
     Notice,
     SessionStarted,
+    TextPiece,
     TokenUsage,
     ToolCall,
     ToolResult,
@@ -93,6 +94,8 @@ class ClaudeEventReader:
                 if text(event, "event", "type") == "message_start":
                     self._unseen = False
                 self._calls.add_stream_event(event)
+                if piece := _piece(event):
+                    self._emit(TextPiece(piece))
             case "assistant":
                 self._take_assistant(event)
             case "user":
@@ -249,6 +252,13 @@ def seconds(event: Mapping[str, Any], key: str) -> float:
     found = field(event, key)
     usable = isinstance(found, int | float) and not isinstance(found, bool) and 0 < found < 1e12
     return found / 1_000 if usable else 0.0
+
+
+def _piece(event: Mapping[str, Any]) -> str:
+    """Return the text that an event adds to the model's answer; of a sub-agent's answer nothing."""
+    if field(event, "parent_tool_use_id") or text(event, "event", "delta", "type") != "text_delta":
+        return ""
+    return text(event, "event", "delta", "text")
 
 
 def _blocks(event: Mapping[str, Any]) -> list[Any]:

@@ -21,7 +21,7 @@ from hive_agent.backends.cli_launch import StoredSession
 from hive_agent.backends.one_shot.backend import CliCall, OneShotBackend
 from hive_agent.backends.one_shot.reader import OutputReader, tool_result
 from hive_agent.backends.tool_permissions import Allowed, parse_tools
-from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolCall, TranscriptText
+from hive_agent.backends.transcript import Entry, Notice, TextPiece, TokenUsage, ToolCall, TranscriptText
 from hive_agent.infra import json_text, state_files
 from hive_agent.infra.json_text import count, field, text
 from hive_agent.infra.turn_environment import BACKEND_VARIABLES
@@ -307,7 +307,9 @@ class GeminiReader(OutputReader):
         kind = event.get("type")
         if kind == "message":
             if event.get("role") == "assistant" and len(self.answer) < _LONGEST_ANSWER:
-                self.answer, self.status = self.answer + text(event, "content"), None
+                piece = text(event, "content")
+                self.answer, self.status = self.answer + piece, None
+                return [TextPiece(piece)]
             return []
         return [*self._take_answer(), *self._read_other(kind, event)]
 

@@ -34,7 +34,7 @@ from hive_agent.backends.scripted.script import (
     SlowRule,
     fill,
 )
-from hive_agent.backends.transcript import EntrySink, ToolCall, ToolResult, TranscriptText
+from hive_agent.backends.transcript import EntrySink, TextPiece, ToolCall, ToolResult, TranscriptText
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.repositories.configuration import ConfigRepository
@@ -44,6 +44,7 @@ from hive_core.protocol.names import NAME, SYSTEM
 log = logging.getLogger(__name__)
 
 _RELAY = re.compile(rf"\s*relay\s+({NAME})\s*:\s*(.*)", re.DOTALL)
+_WORD = re.compile(r"\s*\S+\s*")
 _SLOWER_SECONDS = 2.0
 """Time between two attempts of a send for which the agent's budget of a minute is used up."""
 
@@ -139,8 +140,7 @@ class ScriptedBackend:
         )
         if match.rule.remember is not None:
             self._memory.set_label(match.rule.remember, ScriptState(id=delivery.id, sender=delivery.sender))
-        if match.rule.think:
-            await asyncio.sleep(match.rule.think)
+        await self._think(match.rule.think, fill(match.rule.say, delivery, self._name, match.groups))
         try:
             await self._gate.apply_rule(delivery, match)
         except NotDone as error:
@@ -149,6 +149,17 @@ class ScriptedBackend:
             return
         for number, step in enumerate(match.rule.send):
             await self._send_step(delivery, match, step, f"rule{match.index}:{number}")
+
+    async def _think(self, seconds: float, said: str) -> None:
+        """Let time pass, in which the text is written word by word."""
+        words = _WORD.findall(said)
+        for word in words:
+            self._emit(TextPiece(word))
+            await asyncio.sleep(seconds / len(words))
+        if said:
+            self._emit(TranscriptText(said))
+        elif seconds:
+            await asyncio.sleep(seconds)
 
     async def _send_step(self, delivery: Delivery, match: Match, step: ScriptSend, key: str) -> None:
         text = fill(step.text, delivery, self._name, match.groups)

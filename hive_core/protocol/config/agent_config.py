@@ -166,7 +166,7 @@ class ScriptRule(Request):
 
     `propose`, `submit`, `decide` and `request_network` are carried out before anything is sent. `remember` keeps the
     message under a label (in the agent's state), so that a later rule can answer it by sending to `@label`; `think` is
-    how long the turn pretends to work, in seconds.
+    how long the turn pretends to work, in seconds, in which it writes the text `say`, as a model does.
     """
 
     sender: str | None = None
@@ -180,6 +180,7 @@ class ScriptRule(Request):
         | None
     ) = None
     think: Annotated[float, Field(ge=0, le=60)] = 0.0
+    say: Annotated[str, StringConstraints(max_length=10_000)] = ""
     propose: ScriptProposal | None = None
     submit: ScriptWork | None = None
     decide: ScriptDecision | None = None

@@ -32,7 +32,7 @@ _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 60.0
 """A stream says something at least every 15 s."""
 _SHOWN = 500
-_EVENTS = frozenset({b"now", b"entry", b"turn", b"state", b"snapshot", b"inbox"})
+_EVENTS = frozenset({b"now", b"entry", b"turn", b"state", b"snapshot", b"inbox", b"writing"})
 """The events that a harness publishes; others are left out."""
 
 

@@ -50,6 +50,7 @@ def summary(number: int, state: Any = "ok", **values: Any) -> TurnSummary:
         next_try_at=None,
         messages=[number],
         senders=["operator"],
+        words=f"the words of {number}",
         failure=None,
         detail="",
         tool_calls=2,

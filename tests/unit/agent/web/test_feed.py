@@ -222,3 +222,18 @@ def test_latest_turn() -> None:
     assert len(feed.latest.as_json()) < 600_000
     feed.publish("entry", {"turn": 3, "attempt": 2, "n": 7, "text": "goes on"})
     assert json.loads(feed.latest.as_json())["partial"] is True
+
+
+def test_the_text_that_is_written_is_told_to_late_comers() -> None:
+    """Who comes while the model writes gets the text so far, until the whole of it or the end of the turn is told."""
+    feed = Feed()
+    feed.publish("writing", {"turn": 1, "at": 0, "text": "I loo"})
+    feed.publish("writing", {"turn": 1, "at": 5, "text": "k"})
+    assert json.loads(feed.latest.as_json())["writing"] == {"turn": 1, "text": "I look"}
+    feed.publish("entry", {"turn": 1, "attempt": 1, "n": 1, "kind": "usage"})
+    assert feed.latest.writing is not None
+    feed.publish("entry", {"turn": 1, "attempt": 1, "n": 2, "kind": "text", "text": "I look"})
+    assert feed.latest.writing is None
+    feed.publish("writing", {"turn": 1, "at": 0, "text": "And"})
+    feed.publish("turn", {"id": 1, "state": "held"})
+    assert feed.latest.writing is None

@@ -18,6 +18,7 @@ from hive_agent.backends.transcript import (
     Entry,
     Notice,
     SessionStarted,
+    TextPiece,
     TokenUsage,
     ToolCall,
     ToolResult,
@@ -219,6 +220,24 @@ def test_streamed_answers_count_once() -> None:
     )
     [usage] = [entry for entry in entries if isinstance(entry, TokenUsage)]
     assert (usage.input, usage.output, usage.cache_read, usage.context) == (3, 7, 40, 50)
+
+
+def test_pieces_of_a_text_are_told() -> None:
+    """The text of a streamed answer is told as it comes; that of a sub-agent is not, nor is a tool's input."""
+
+    def piece(**delta: str) -> dict[str, Any]:
+        return {"type": "stream_event", "event": {"type": "content_block_delta", "index": 0, "delta": delta}}
+
+    entries, _ = read(
+        INIT,
+        piece(type="text_delta", text="he"),
+        piece(type="input_json_delta", partial_json="{"),
+        piece(type="text_delta", text="y") | {"parent_tool_use_id": "t1"},
+        piece(type="text_delta", text="llo"),
+        said({"type": "text", "text": "hello"}),
+        RESULT,
+    )
+    assert [entry.text for entry in entries if isinstance(entry, TextPiece)] == ["he", "llo"]
 
 
 @pytest.mark.parametrize(

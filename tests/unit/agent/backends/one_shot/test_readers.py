@@ -12,7 +12,7 @@ from hive_agent.backends.one_shot.codex import CodexReader
 from hive_agent.backends.one_shot.gemini import GeminiReader
 from hive_agent.backends.one_shot.opencode import OpencodeReader
 from hive_agent.backends.one_shot.reader import SHOWN_RESULT, OutputReader
-from hive_agent.backends.transcript import Entry, Notice, TokenUsage, ToolResult, TranscriptText, as_json
+from hive_agent.backends.transcript import Entry, Notice, TextPiece, TokenUsage, ToolResult, TranscriptText, as_json
 
 
 def fed(reader: OutputReader, *lines: str, stderr: bool = False) -> list[Entry]:
@@ -167,7 +167,8 @@ def test_gemini_pieces_are_one_text() -> None:
     """Gemini streams pieces of a text, which are told as one when something else follows."""
     pieces = [f'{{"type":"message","role":"assistant","content":"{word}","delta":true}}' for word in ("a ", "b")]
     done = '{"type":"result","status":"success","stats":{"input_tokens":9,"output_tokens":2,"cached":4}}'
-    assert fed(GeminiReader(), *pieces, done) == [TranscriptText("a b"), TokenUsage(input=5, output=2, cache_read=4)]
+    told = [TextPiece("a "), TextPiece("b"), TranscriptText("a b"), TokenUsage(input=5, output=2, cache_read=4)]
+    assert fed(GeminiReader(), *pieces, done) == told
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hive_agent.backends.base import Failed, Ok, Turn
 from hive_agent.backends.scripted import backend as scripted
 from hive_agent.backends.scripted.backend import ScriptedBackend
 from hive_agent.backends.scripted.script import ScriptGate, ScriptMemory, fill
+from hive_agent.backends.transcript import Entry, TextPiece, TranscriptText
 from hive_agent.client.connection import CoreError
 from hive_agent.client.core_client import CoreClient
 from hive_agent.repositories.configuration import ConfigRepository
@@ -90,6 +91,16 @@ async def test_rules_in_order(core: FakeCore, client: CoreClient, tmp_path: Path
         ("operator", "alice got 7 of operator: ax7", 101),
         ("*", "any", None),
     ]
+
+
+async def test_says_a_text_as_a_model_does(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:
+    """The text of a rule is told word by word, and then as a whole."""
+    told: list[Entry] = []
+    rule = ScriptRule(match="hi", say="hello {sender}, you")
+    await backend(client, tmp_path, rule).run(Turn((message(1, "hi"),)), told.append)
+    pieces = [entry.text for entry in told if isinstance(entry, TextPiece)]
+    assert pieces == ["hello ", "operator, ", "you"]
+    assert told[-1] == TranscriptText("hello operator, you")
 
 
 async def test_remembered_message_is_answered_later(core: FakeCore, client: CoreClient, tmp_path: Path) -> None:

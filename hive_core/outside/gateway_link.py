@@ -114,6 +114,7 @@ class GatewayLink:
 
     def end_connections(self, name: str, packet: bytes) -> None:
         """Ask for the end of open connections of an agent, after all that it was told of before."""
+        self._waiting.pop((name, _END), None)  # Its place would be before what has changed since.
         self._tell(name, _END, packet)
 
     def forget(self, name: str, packet: bytes) -> None:

@@ -121,6 +121,18 @@ async def test_a_slow_gateway_is_told_the_latest_only(daemon: Daemon) -> None:
     gateway.close()
 
 
+async def test_an_end_of_connections_comes_after_what_it_is_for(daemon: Daemon) -> None:
+    """Connections are ended by the newest description, also if the end of others waits to be told."""
+    gateway = connect(daemon.path)
+    await told(gateway, b"synced")
+    daemon.link.end_connections("ann", b"end")
+    daemon.link.describe("ann", b"ann 2")
+    daemon.link.end_connections("ann", b"end")
+    daemon.link.describe("bob", b"last")
+    assert await told(gateway, b"last") == [b"ann 2", b"end", b"last"]
+    gateway.close()
+
+
 async def test_what_cannot_be_told_ends_the_connection(daemon: Daemon) -> None:
     """A gateway that cannot be told of a change does not go on with what it knew: its connection ends."""
     gateway = connect(daemon.path)

@@ -74,7 +74,7 @@ class RelayEndConnections(Answer):
 class RelayAnswer(Answer):
     """The answer to the request of the same id: whether a call may be made, or that a settlement is stored.
 
-    `problem` is a reason that is not the budget, in words for the agent, and passes by itself; with `stopped` it is that
+    `problem` is a reason that is not the budget and passes by itself, in words for the agent; with `stopped` it is that
     the vendor has refused so many calls that none is passed on.
     """
 

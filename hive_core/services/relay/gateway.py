@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import structlog
@@ -50,12 +52,14 @@ class RelayGateway:
     def __init__(self, socket_path: Path, credentials: KeyDirectory | None) -> None:
         self.policy = RelayPolicy(credentials)
         self.metrics = RelayMetrics()
-        self.link = DaemonLink(socket_path, self.receive, self.policy.begin)
+        self.link = DaemonLink(socket_path, self.receive, self._begin)
         self._session: aiohttp.ClientSession | None = None
         self._context: CallContext | None = None
         self._agents: dict[str, RelayAgentServer] = {}
         self._runners: dict[str, web.ServerRunner] = {}
         self._listeners: dict[str, ForeignListener] = {}
+        self._given: set[str] = set()
+        """Agents whose listeners the daemon has given since it is connected."""
         self._accepting: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self.metrics.add_gauge("hive_relay_calls_under_way", "Calls under way.", lambda: self.calls)
@@ -97,6 +101,7 @@ class RelayGateway:
             case RelaySynced():
                 for name in self.policy.finish():
                     self._stop_agent(name)
+                self._leave_others()
             case RelayAnswer():
                 pass  # The link has taken it.
 
@@ -123,6 +128,24 @@ class RelayGateway:
         if self._session is not None:
             await self._session.close()
 
+    def _begin(self) -> None:
+        self.policy.begin()
+        self._given.clear()
+
+    def _leave_others(self) -> None:
+        """Accept nothing more on listeners that the daemon has not given.
+
+        Their agents may have stopped while it was away, and the key of one be anybody's. A harness that runs hands its
+        listener over again, and callers wait for that.
+        """
+        for name in self._listeners.keys() - self._given:
+            self._close_in_background(self._listeners.pop(name).leave())
+
+    def _close_in_background(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     async def _listen(self, packet: RelayListener, descriptor: int | None) -> None:
         """Serve an agent on a listening socket, in place of its last one."""
         if descriptor is None or self._context is None:
@@ -137,6 +160,7 @@ class RelayGateway:
         if agent is None:
             agent = self._agents[packet.name] = RelayAgentServer(packet.name, self.policy, self._context)
         agent.key = packet.key
+        self._given.add(packet.name)
         runner = self._runners.get(packet.name)
         if runner is None:
             runner = self._runners[packet.name] = web.ServerRunner(agent.server, shutdown_timeout=2.0)
@@ -175,9 +199,7 @@ class RelayGateway:
         if agent is not None:
             agent.end_calls()
         if runner is not None:
-            task = asyncio.get_running_loop().create_task(runner.cleanup())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._close_in_background(runner.cleanup())
 
 
 async def _serve(server: web.Server, connection: socket.socket) -> None:

@@ -58,6 +58,17 @@ def find_credentials(environment: Mapping[str, str], given: Path | None) -> KeyD
     return KeyDirectory(Path(named), of_systemd=True) if named else None
 
 
+def _follow_stdin(stopped: asyncio.Event) -> None:
+    """Set the event when standard input ends."""
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def end() -> None:
+        loop.remove_reader(descriptor)  # It would be called in every turn of the loop until the last call has ended.
+        stopped.set()
+
+    loop.add_reader(descriptor, end)
+
+
 async def _run(socket_path: Path, status_path: Path | None, credentials: Path | None, with_stdin: bool) -> None:
     notifier = Notifier()
     gateway = RelayGateway(socket_path, find_credentials(os.environ, credentials))
@@ -65,7 +76,7 @@ async def _run(socket_path: Path, status_path: Path | None, credentials: Path | 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     if with_stdin:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
+        _follow_stdin(stopped)
     await gateway.open()
     status = None
     if status_path is not None:

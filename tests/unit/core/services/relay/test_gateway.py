@@ -356,6 +356,30 @@ async def test_calls_go_on_while_the_daemon_is_away() -> None:
         assert (end.outcome, end.complete) == ("done", True)
 
 
+async def test_a_listener_that_a_new_daemon_does_not_give_is_left() -> None:
+    """Nobody is served with the key of an agent that stopped while the daemon was away; one that runs is again."""
+    async with relay_hive() as hive:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            async def give() -> None:
+                await hive.daemon.send(RelayListener(name="ada", key="k" * 32), listener.fileno())
+
+            hive.port = listener.getsockname()[1]
+            await give()
+            await hive.served()
+            hive.gateway._given.clear()  # As it is after a connect.
+            await hive.daemon.send(RelaySynced())
+            while hive.gateway._listeners or hive.gateway._closing:
+                await asyncio.sleep(0.005)
+            headers = {"x-api-key": "k" * 32}
+            call = asyncio.create_task(hive.post(MESSAGES, BODY, headers=headers))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(call), 0.2)
+            assert hive.daemon.reserved == []
+            await give()
+            assert (await call)[0] == 200
+
+
 @pytest.mark.parametrize("how", ["end", "gone", "not sent again"])
 async def test_the_daemon_ends_calls(how: str) -> None:
     """Calls end when the daemon says so, or their agent is gone: within the stream, and settled."""

@@ -28,7 +28,8 @@ class Listener:
     """One socket of a runner, which bounds what its callers can use up.
 
     A connection is closed if its caller does not read an answer for 30 s, or does not complete a request within 20 s.
-    If unfinished requests have more than 8 MiB together, the oldest of them is refused and closed. The number of
+    If unfinished requests have more than 8 MiB together, the oldest of them is refused and closed, and nothing more is
+    read from the others until it has given back its memory. The number of
     connections is limited: a new one takes the place of one that has no request, of an unfinished request or of a long
     poll, in this order and the oldest first, so that a program that opens many cannot keep others of its agent away.
     """
@@ -52,6 +53,8 @@ class Listener:
         self.unfinished = 0
         """Bytes of all requests that have not arrived completely."""
         self.open: set[_Connection] = set()
+        self._leaving = 0
+        """Bytes of unfinished requests whose connections are being closed, but whose memory is not free yet."""
         self._request_seconds = request_seconds
         self._most_unfinished = unfinished_bytes
         self._sweep: asyncio.TimerHandle | None = None
@@ -64,6 +67,11 @@ class Listener:
     def watches(self) -> bool:
         """Return True while a timer looks for requests that take too long to arrive."""
         return self._sweep is not None
+
+    @property
+    def waits_for_memory(self) -> bool:
+        """Return True while nothing is read, as closed connections have not given back their memory."""
+        return bool(self._leaving)
 
     async def start(self) -> None:
         """Bind and listen; a socket left by an earlier daemon is replaced. Raises `cannot_listen`."""
@@ -101,6 +109,24 @@ class Listener:
         if self.unfinished > self._most_unfinished:
             min((each for each in self.open if each.unfinished), key=lambda each: each.since).end(_TOO_MUCH)
 
+    def leave(self, count: int) -> None:
+        """Read nothing more until `left` is called with the same number: these bytes of a closed connection are kept.
+
+        Without this a caller that sends on all its connections would have far more kept than it may: what one turn of
+        the loop reads is freed in a later one.
+        """
+        if count and not self._leaving:
+            for connection in self.open:
+                connection.pause_reading()
+        self._leaving += count
+
+    def left(self, count: int) -> None:
+        """Read on, as these bytes are free."""
+        self._leaving -= count
+        if count and not self._leaving:
+            for connection in self.open:
+                connection.resume_reading()
+
     def _end_slow_requests(self) -> None:
         loop = asyncio.get_running_loop()
         latest = loop.time() - self._request_seconds
@@ -134,6 +160,7 @@ class _Connection(asyncio.Protocol):
         self.rank: int | None = _IDLE
         self.since = self._loop.time()
         self.unfinished = 0
+        self._leaving = 0
         self._complete = False
         self._streams = False
 
@@ -148,12 +175,17 @@ class _Connection(asyncio.Protocol):
         self._handler = server()
         _connections[self._handler] = self
         self._handler.connection_made(transport)
+        if self._listener.waits_for_memory:
+            self.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         self._written_out()
         if self._handler is not None:
             self._handler.connection_lost(exc)
+        if self._leaving:  # After the request's task, which has just been cancelled and holds the bytes.
+            self._loop.call_soon(self._listener.left, self._leaving)
+            self._leaving = 0
 
     def data_received(self, data: bytes) -> None:
         if self._handler is None or self not in self._listener.open:
@@ -220,8 +252,20 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def pause_reading(self) -> None:
+        """Let nothing more arrive, unless a handler reads it as it comes."""
+        if self._transport is not None and not self._streams and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let more arrive."""
+        if self._transport is not None and not self._streams and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def _forget(self) -> None:
         self._listener.open.discard(self)
+        self._leaving += self.unfinished
+        self._listener.leave(self.unfinished)
         self._settle()
         if self._handler is not None:
             _connections.pop(self._handler, None)

@@ -6,8 +6,10 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from hive_core.api.listener import Listener
 from hive_core.api.sockets import make_runner
 from hive_core.protocol import Request
 
-LARGE = 8 * 1024 * 1024
+MIB = 1024 * 1024
+LARGE = 8 * MIB
 WHO = Caller("ann", "agent", lambda: "agent:ann")
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: %s\r\n\r\n"
 
@@ -49,6 +52,7 @@ async def listening(place: Path, **limits: Any) -> AsyncIterator[Listener]:
         Endpoint("GET", "/", "", answer, "text/plain"),
         Endpoint("GET", "/later", "", later, "text/plain"),
         Endpoint("POST", "/", "", answer, "text/plain", Text),
+        Endpoint("POST", "/long", "", answer, "text/plain", Text, most_bytes=2 * MIB),
         Endpoint("POST", "/manager", "", answer, "text/plain", Text, manager_only=True),
     ]
     runner = make_runner(Dispatcher(Router(endpoints), lambda _: WHO, refused, lambda *_: None))
@@ -279,6 +283,42 @@ async def test_unfinished_requests_have_a_size_in_all(hive_home: Path) -> None:
         assert await second[0].readuntil(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
         for _, writer in (first, second):
             writer.close()
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """The most memory that this program has taken since the beginning, in bytes."""
+    tracemalloc.start()
+    try:
+        began = tracemalloc.get_traced_memory()[0]
+        yield lambda: tracemalloc.get_traced_memory()[1] - began
+    finally:
+        tracemalloc.stop()
+
+
+def send_unfinished(place: Path, data: bytes, callers: ExitStack) -> None:
+    """Connect and send, which takes no memory of this program."""
+    caller = callers.enter_context(socket.socket(socket.AF_UNIX))
+    caller.settimeout(2)
+    caller.connect(str(place))
+    with suppress(OSError):
+        caller.sendall(data)
+
+
+async def test_unfinished_requests_are_not_kept_beyond_their_size(hive_home: Path) -> None:
+    """A caller that sends on 64 connections at once has 8 MiB kept, and those that it was refused are free at once."""
+    data = b"POST /long HTTP/1.1\r\nHost: h\r\nContent-Length: 2000000\r\n\r\n" + b" " * 1_900_000
+    loop = asyncio.get_running_loop()
+    with ExitStack() as callers, ThreadPoolExecutor(64) as threads:
+        async with listening(hive_home / "s", connections=32) as listener:
+            with traced() as most:
+                sending = [
+                    loop.run_in_executor(threads, send_unfinished, hive_home / "s", data, callers) for _ in range(64)
+                ]
+                await asyncio.gather(*sending)
+                assert LARGE // 2 < listener.unfinished <= LARGE
+                assert not listener.waits_for_memory
+                assert most() < LARGE + 6 * MIB
 
 
 async def test_who_leaves_answers_unread_is_hung_up_on_without_another(hive_home: Path) -> None:

@@ -159,6 +159,16 @@ def test_many_faults_are_counted_and_a_few_are_shown() -> None:
         assert refusal.value.message.endswith(end)
 
 
+class ArrivedBody:
+    """A body that arrives in two pieces."""
+
+    def __init__(self, text: bytes) -> None:
+        self._pieces = [text[:10], text[10:]]
+
+    async def readany(self) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+
 class Arrived:
     """A request whose body has arrived."""
 
@@ -166,8 +176,9 @@ class Arrived:
         self.content_length = len(text)
         self._text = text
 
-    async def read(self) -> bytes:
-        return self._text
+    @property
+    def content(self) -> ArrivedBody:
+        return ArrivedBody(self._text)
 
 
 async def test_large_bodies_of_a_caller_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,8 +120,7 @@ class Daemon:
         # Opening a runtime tests the confinement in child processes; meanwhile the database is checked.
         opening = asyncio.create_task(open_runtime(settings, layout))
         stack.callback(opening.cancel)
-        metrics = Metrics()
-        events = EventHub()
+        metrics, events = Metrics(), EventHub()
         database = await Database.open(layout.database, metrics.committed, reserve)
         space = DatabaseSpace(database, memory_bytes(settings.database_limit))
         database.committed.append(space.touch)
@@ -159,6 +158,7 @@ class Daemon:
         runtime = await opening
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
+        agents.is_person = people.is_person
         outside = await open_outside(settings, layout, database=database, broker=broker, agents=agents, events=events)
         network, ledger = outside.network, outside.ledger
         credentials = CredentialStore(layout.credentials)

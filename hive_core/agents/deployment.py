@@ -141,10 +141,12 @@ class DeploymentManager:
         Afterwards no files of a purged agent of the name are in the way, and none will be deleted later.
 
         Raises:
-            HiveError: `bad_name`, `agent_exists`, `agent_being_purged`, `disk_full`.
+            HiveError: `bad_name`, `agent_exists`, `name_taken`, `agent_being_purged`, `disk_full`.
         """
         check_name(name)
         self._check_free(name)
+        if self._registry.is_person(name):
+            raise agent_store.name_of_account(name)
         await self._deferred.settle(name)
         if self._purging.pending(name):
             async with self._registry.lock(name):

@@ -40,6 +40,8 @@ class AgentRegistry:
         self.changed: list[Callable[[str], None]] = []
         """Called with an agent that was added or removed, or whose configuration is another one now."""
         self.find_network_state: Callable[[AgentRecord], NetworkState] = lambda _: NetworkState()
+        self.is_person: Callable[[str], bool] = lambda _: False
+        """Returns True for the name of an account, which no agent may have."""
         self._layout = layout
         self._directory = directory
         self._broker = broker

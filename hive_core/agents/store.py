@@ -7,7 +7,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hive_core.errors import conflict
+from hive_core.errors import HiveError, conflict
 from hive_core.infra.database.database import milliseconds
 from hive_core.protocol import AgentConfig, Kind
 from hive_core.protocol.names import MANAGER
@@ -95,8 +95,18 @@ def _any_port(_port: int) -> bool:
     return True
 
 
+def name_of_account(name: str) -> HiveError:
+    """Return the error for an agent that would have the name of a person."""
+    return conflict("name_taken", f"an account of a person has the name {name}", "choose another name")
+
+
 def insert(db: sqlite3.Connection, record: AgentRecord, is_free: IsFree = _any_port) -> AgentRecord:
-    """Store a new agent with its web port, one that `is_free`; a name that had a port before keeps it."""
+    """Store a new agent with its web port, one that `is_free`; a name that had a port before keeps it.
+
+    Raises `name_taken` for the name of an account, which may have been made since the name was checked.
+    """
+    if db.execute("SELECT 1 FROM people WHERE name = ?", (record.name,)).fetchone() is not None:
+        raise name_of_account(record.name)
     port = _keep_port(db, record.name, is_free)
     db.execute(
         """INSERT INTO agents (name, kind, desired, config, prompt, deployment, closure, network_implied, created_at)

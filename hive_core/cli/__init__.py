@@ -115,6 +115,9 @@ COMMANDS = {
     "open": Lazy("hive_core.cli.commands.host.monitoring:open_page", "Open an agent's page, or print a link to it."),
     "watch": Lazy("hive_core.cli.commands.steering.watch:watch", "Show live what happens, and what models say."),
     "logs": Lazy("hive_core.cli.commands.host.monitoring:logs", "Show the log of an agent."),
+    "operator": Lazy(
+        "hive_core.cli.commands.people.accounts:operator", "Manage the accounts of people and their sessions."
+    ),
     "audit": Lazy("hive_core.cli.commands.host.monitoring:audit", "Show and verify the audit log."),
     "doctor": Lazy("hive_core.cli.commands.host.host:doctor", "Check this host for missing or wrong parts."),
     "backup": Lazy("hive_core.cli.commands.host.backup:backup", "Write a backup of the hive to a file."),
@@ -148,6 +151,7 @@ SECTIONS = {
             "relay",
             "dashboard",
             "status",
+            "operator",
             "logs",
             "audit",
             "doctor",

@@ -155,13 +155,13 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *messages.operator_inbox(broker),
         *question_routes.operator_answers(services.questions, services.reminders),
         *access.sessions(agents, services.access, database, services.layout),
-        *people_endpoints(services.people),
+        *account_endpoints(services.people),
         *account_routes.account_changes(services.people, DEFAULT_ORIGIN),
         *pages.page_tickets(agents, services.deployments, services.page_access, database, services.layout),
     ]
 
 
-def people_endpoints(people: People) -> list[Endpoint]:
+def account_endpoints(people: People) -> list[Endpoint]:
     """Return the endpoints of accounts that people use as well as the operator on the host."""
     return [
         *sign_in_routes.sign_in_endpoints(people),

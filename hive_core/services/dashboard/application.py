@@ -16,6 +16,7 @@ from hive_core.services.dashboard.assets import serve_asset
 from hive_core.services.dashboard.boundary import SAFE_METHODS, Boundary
 from hive_core.services.dashboard.hive_client import HiveClient, HiveConnection, path_of
 from hive_core.services.dashboard.live import LiveParts
+from hive_core.services.dashboard.markup.making import MARKUP, Markup
 from hive_core.services.dashboard.pages import all_live_parts, all_pages
 from hive_core.services.dashboard.visit import MOST_FORM_BYTES, Visit, Visitor, WebPage
 
@@ -43,6 +44,7 @@ class Dashboard:
 def build(dashboard: Dashboard) -> web.Application:
     """Return the application."""
     app = web.Application(middlewares=[_frame(dashboard)], client_max_size=MOST_FORM_BYTES)
+    app[MARKUP] = Markup()
     parts = LiveParts(all_live_parts())
     boundary = dashboard.boundary
 
@@ -51,6 +53,7 @@ def build(dashboard: Dashboard) -> web.Application:
 
     async def close(_: web.Application) -> None:
         parts.close()
+        await app[MARKUP].close()
         await dashboard.connection.close()
 
     app.on_response_prepare.append(secure)

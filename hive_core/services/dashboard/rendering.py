@@ -32,7 +32,7 @@ def render(template: str, values: Mapping[str, object]) -> Html:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([_HERE / "templates", _HERE / "pages"]),
+        loader=jinja2.FileSystemLoader([_HERE / "frame" / "templates", _HERE / "pages"]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -18,7 +18,7 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 @dataclass(frozen=True)
 class WebFile:
-    """A file for browsers. `tag` changes with its content."""
+    """A file for browsers. `tag` changes with the content of any file: scripts import others by relative addresses."""
 
     content: bytes
     media_type: str
@@ -28,14 +28,14 @@ class WebFile:
 @cache
 def assets() -> dict[str, WebFile]:
     """Return every file in a folder `static`, by its name."""
-    found: dict[str, WebFile] = {}
+    contents: dict[str, bytes] = {}
     for file in sorted(_HERE.rglob("static/*")):
         if file.suffix in _TYPES:
-            if file.name in found:
+            if file.name in contents:
                 raise RuntimeError(f"two files are called {file.name}")
-            content = file.read_bytes()
-            found[file.name] = WebFile(content, _TYPES[file.suffix], hashlib.sha256(content).hexdigest()[:16])
-    return found
+            contents[file.name] = file.read_bytes()
+    tag = hashlib.sha256(b"".join(contents.values())).hexdigest()[:16]
+    return {name: WebFile(content, _TYPES[Path(name).suffix], tag) for name, content in contents.items()}
 
 
 def asset_url(name: str) -> str:

@@ -1,0 +1,8 @@
+"""Decisions of people: on configurations of agents, on work for repositories, and on requests for hosts."""
+
+from __future__ import annotations
+
+from hive_core.services.dashboard.pages.decisions import access, actions, inbox, review
+
+PAGES = [*inbox.PAGES, *access.PAGES, *review.PAGES, *actions.PAGES]
+LIVE_PARTS = [*inbox.LIVE_PARTS, *access.LIVE_PARTS, *review.LIVE_PARTS]

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+from urllib.parse import urlencode
 
-import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from hive_agent.client.http import HttpClient, HttpFailure
 from hive_core.protocol import Answer, ErrorAnswer
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
-_KEPT_OPEN_SECONDS = 3_600.0
-"""Idle connections on a unix socket are cheap, but a timer that closes them would wake an idle process."""
 _PASSING = frozenset({"unreachable", "stopping", "storage_failed", "database_busy", "disk_full", "too_many_polls"})
 _LACKS_ROOM = frozenset({"database_full", "disk_full"})
 _ANSWER_SECONDS = 30.0
@@ -88,18 +86,17 @@ class CoreConnection:
     def __init__(self, socket: Path, patience: float) -> None:
         self._socket = socket
         self._patience = patience
-        self._session: aiohttp.ClientSession | None = None
+        self._client: HttpClient | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.UnixConnector(path=str(self._socket), keepalive_timeout=_KEPT_OPEN_SECONDS)
-        self._session = aiohttp.ClientSession(connector=connector)
+        self._client = HttpClient(self._socket)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            self._client.close()
 
     async def open_liveness_connection(self) -> LivenessConnection:
         """Connect to the daemon to notice its exit. While it is down, this waits like every call."""
@@ -150,25 +147,21 @@ class CoreConnection:
     async def _once(
         self, method: str, path: str, body: bytes | None, query: dict[str, str] | None, waits: float
     ) -> bytes:
-        if self._session is None:
+        if self._client is None:
             raise RuntimeError("a connection is used outside of its `async with` block")
-        timeout = aiohttp.ClientTimeout(total=waits + _ANSWER_SECONDS, sock_connect=5.0)
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        outgoing = io.BytesIO(body) if body is not None else None  # aiohttp warns of long ones given as bytes
+        target = f"{path}?{urlencode(query)}" if query else path
         try:
-            async with self._session.request(
-                method, f"http://hive{path}", data=outgoing, params=query, headers=headers, timeout=timeout
-            ) as response:
-                content = await response.read()
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(waits + _ANSWER_SECONDS):
+                status, content = await self._client.request(method, target, body)
+        except (HttpFailure, TimeoutError) as error:
             raise _unreachable(self._socket, error) from None
-        if response.status < 400:
+        if status < 400:
             return content
         try:
             refused = ErrorAnswer.model_validate_json(content).error
         except ValidationError:
-            raise CoreError("bad_answer", f"HTTP {response.status} on {path}", status=response.status) from None
-        raise CoreError(refused.code, refused.message, refused.hint, response.status)
+            raise CoreError("bad_answer", f"HTTP {status} on {path}", status=status) from None
+        raise CoreError(refused.code, refused.message, refused.hint, status)
 
 
 def _unreachable(socket: Path, error: Exception) -> CoreError:

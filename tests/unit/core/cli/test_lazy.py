@@ -27,6 +27,7 @@ WITHOUT_JSON = (
     "serve",
     "egress",
     "relay",
+    "dashboard",
     "check-config",
     "completion",
     "shell",

@@ -116,7 +116,8 @@ COMMANDS = {
     "watch": Lazy("hive_core.cli.commands.steering.watch:watch", "Show live what happens, and what models say."),
     "logs": Lazy("hive_core.cli.commands.host.monitoring:logs", "Show the log of an agent."),
     "operator": Lazy(
-        "hive_core.cli.commands.people.accounts:operator", "Manage the accounts of people, who use the hive through the dashboard."
+        "hive_core.cli.commands.people.accounts:operator",
+        "Manage the accounts of people, who use the hive through the dashboard.",
     ),
     "audit": Lazy("hive_core.cli.commands.host.monitoring:audit", "Show and verify the audit log."),
     "doctor": Lazy("hive_core.cli.commands.host.host:doctor", "Check this host for missing or wrong parts."),

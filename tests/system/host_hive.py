@@ -53,12 +53,12 @@ api = "anthropic"
 base_url = "http://127.0.0.1:{VENDOR_PORT}"
 keys = ["vendor-key"]
 """
-_HAS_CONTROLLERS = Path("/sys/fs/cgroup/memory").is_dir() or (
+HAS_CONTROLLERS = Path("/sys/fs/cgroup/memory").is_dir() or (
     Path("/sys/fs/cgroup/cgroup.controllers").exists()
     and "memory" in Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
 )
 needs_limits = pytest.mark.skipif(
-    not _HAS_CONTROLLERS,
+    not HAS_CONTROLLERS,
     reason="limits cannot be tried: this host's control groups have no controllers (systemd since 258 wants version 2, "
     "and on this machine they belong to version 1)",
 )

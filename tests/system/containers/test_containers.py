@@ -17,6 +17,7 @@ from hive_core.infra.systemd.resource_control import dropin
 from hive_core.protocol import Limits
 from hive_core.runtimes.nixos.containers.inspection import HostPaths
 from tests.system.host_hive import (
+    KEEPS_DESCRIPTORS,
     PATIENCE,
     SERVICE,
     STOP_TIMEOUT,
@@ -30,6 +31,7 @@ from tests.system.host_hive import (
     needs_limits,
     program,
     service,
+    systemd_release,
     thorough_but,
     unit,
     until,
@@ -224,6 +226,9 @@ async def test_containers_outlive_the_daemon(hive: HostHive, cat: str, how: str)
     await (hive.restart() if how == "restart" else hive.kill())
     status = await hive.idle(cat)
     assert (status["lifecycle"], str(status["pid"])) == ("running", before[1])
+    if systemd_release() >= KEEPS_DESCRIPTORS:
+        # The harness has gone on to listen on the port of the page, and systemd has kept it for the daemon.
+        assert (await hive.ask("POST", f"/v1/agents/{cat}/page-tickets"))["held"] and not status["page_problem"]
     assert await hive.ask_agent(cat, f"after {how}") == f"{cat} heard: after {how}"
     assert (invocation(cat), unit(service(cat), "MainPID")) == before
 

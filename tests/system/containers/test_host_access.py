@@ -7,7 +7,18 @@ import stat
 
 import pytest
 
-from tests.system.host_hive import OFFERED, RUN, STATE, HostHive, container, inside, program, service, unit
+from tests.system.host_hive import (
+    HAS_CONTROLLERS,
+    OFFERED,
+    RUN,
+    STATE,
+    HostHive,
+    container,
+    inside,
+    program,
+    service,
+    unit,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,7 +44,9 @@ async def test_offered_directories_and_devices(hive: HostHive) -> None:
     assert inside("taker", "sh", "-c", "exec 3<>/dev/fuse && echo opened").strip() == "opened"
     other = await hive.spawn_with("other")
     assert other["name"] == "other"
-    assert inside("other", "sh", "-c", "ls -d /binds /dev/fuse 2>/dev/null; true") == ""
+    assert inside("other", "sh", "-c", "ls -d /binds 2>/dev/null; true") == ""
+    if HAS_CONTROLLERS:  # Else systemd cannot keep devices from a container, and nspawn makes this one since 257.
+        assert inside("other", "sh", "-c", "ls /dev/fuse 2>/dev/null; true") == ""
     assert "/dev/fuse" not in unit(service("other"), "DeviceAllow")
 
 

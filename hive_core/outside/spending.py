@@ -160,6 +160,11 @@ class ModelSpending:
             if state == "budget":
                 self._resume([name])
 
+    def agent_changed(self, name: str) -> None:
+        """Forget that a destroyed agent's budget was raised, as another agent may get its name."""
+        if all(record.name != name for record in self._agents.all()):
+            self._added.discard(name)
+
     def is_stopped(self, name: str) -> bool:
         """Return True if an agent's calls are not passed on, because the vendor has refused many in a row."""
         return self._ledger.is_stopped(name)
@@ -221,6 +226,7 @@ def open_spending(
         has_providers=bool(settings.relay.providers),
     )
     reports.reported.append(spending.harness_reported)
+    agents.changed.append(spending.agent_changed)
     reports.is_stopped = spending.is_stopped
     return spending
 

@@ -117,6 +117,18 @@ async def test_money_that_comes_while_a_refusal_is_on_its_way(hive: SpendingHive
     assert hive.told == ["ada"], "there is no news of money since"
 
 
+async def test_money_for_a_destroyed_agent_is_not_of_the_next_one(hive: SpendingHive) -> None:
+    """An agent that gets the name of a destroyed one is not told of the money that the other one was given."""
+    hive.money.limits["ada"] = SpendingLimits(money_per_day=0.003)
+    await hive.spending.add("ada", money(1), ROOT)
+    record = hive.agents.records.pop("ada")
+    hive.spending.agent_changed("ada")
+    hive.agents.records["ada"] = record
+    hive.spending.harness_reported("ada", "budget")
+    await hive.settled()
+    assert hive.told == []
+
+
 async def test_a_limit_that_is_not_there_is_not_raised(hive: SpendingHive) -> None:
     """Money for an agent, or a hive, without a limit of money is refused, with where to set one."""
     hive.money.limits["ada"] = SpendingLimits(calls_per_day=1)

@@ -223,7 +223,8 @@ class Harness:
         if self._controls is not None:
             self._controls.state, self._controls.detail = state, detail[:2_000]
         self._publish("state", {"state": state, "detail": detail[:2_000]})
-        await self._registration.report(state, detail, notice, goes_on_at, turn)
+        work = None if self._controls is None else self._controls.work()
+        await self._registration.report(state, detail, notice, goes_on_at, turn, work)
 
     def changed(self) -> None:
         """Publish the current state after a change of the conversation or its backend."""

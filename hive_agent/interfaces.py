@@ -52,6 +52,8 @@ class Snapshot(TypedDict):
     window: int
     turn: TurnSummary | None
     """The running turn, or the one that is retried next."""
+    activity: str
+    """What the running turn does now, in one line of its model's words."""
     held: list[TurnSummary]
     turns: int
     tokens_in: int

@@ -9,6 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from hive_core.text import first_line
+
+SHOWN_ACTIVITY = 200
+"""Characters of the line that says what a turn does."""
+_TELLING = ("command", "file_path", "path", "pattern", "url", "query", "to", "description", "prompt")
+"""Inputs of tools that say most about a call, the first that is there."""
+
 
 @dataclass(frozen=True)
 class TranscriptMessage:
@@ -101,6 +108,18 @@ KINDS: Mapping[type[Entry], str] = {
     TokenUsage: "usage",
     SessionStarted: "session",
 }
+
+
+def describe_activity(entry: Entry) -> str | None:
+    """Return what an entry says that its turn does now, in one line; None if it says nothing of that."""
+    if isinstance(entry, TranscriptText):
+        return first_line(entry.text, SHOWN_ACTIVITY) or None
+    if not isinstance(entry, ToolCall):
+        return None
+    name = entry.name.removeprefix("mcp__hive__").removeprefix("hive_")
+    given = entry.input if isinstance(entry.input, dict) else {}
+    telling = next((given[key] for key in _TELLING if isinstance(given.get(key), str)), "")
+    return first_line(f"{name} {telling.strip()}", SHOWN_ACTIVITY) or None
 
 
 def as_json(entry: Entry) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from hive_agent.client.connection import CoreError, LivenessConnection
 from hive_agent.client.core_client import CoreClient
-from hive_core.protocol import HarnessState, HelloRequest, LeaseRequest, Profile, StateRequest
+from hive_core.protocol import HarnessState, HarnessWork, HelloRequest, LeaseRequest, Profile, StateRequest
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +70,18 @@ class Registration:
         notice: str = "",
         goes_on_at: float | None = None,
         turn: int | None = None,
+        work: HarnessWork | None = None,
     ) -> None:
         """Report the state of the harness, and a notice for the operator. Raises only `superseded`."""
         try:
             async with self._reporting:  # One at a time, so that the last state arrives last.
                 self._state = StateRequest(
-                    instance=self._instance, state=state, detail=detail[:2_000], goes_on_at=goes_on_at, turn=turn
+                    instance=self._instance,
+                    state=state,
+                    detail=detail[:2_000],
+                    goes_on_at=goes_on_at,
+                    turn=turn,
+                    work=work,
                 )
                 await self._send_state(notice[:2_000])
         except CoreError as error:

@@ -15,9 +15,10 @@ from hive_agent.turns.inbox import LeasedInbox
 from hive_agent.turns.login import LoginController
 from hive_agent.turns.records import TurnRecord
 from hive_agent.turns.turn_log import Publish, TurnLog
-from hive_core.protocol import Effort, HarnessState, Profile
+from hive_core.protocol import Effort, HarnessState, HarnessWork, Profile
 
 _LONGEST_PAGE = 200
+_MOST_TOKENS = 2**53
 _ENDED_BY_THE_HIVE = frozenset({"budget", "stopped", "provider"})
 """Failures of which the daemon knows when they are over."""
 
@@ -76,6 +77,7 @@ class OperatorControls:
             context=now.context,
             window=now.window,
             turn=current.summary() if current is not None else None,
+            activity=self._turn_log.activity,
             held=[record.summary() for record in self._turn_log.held()],
             turns=totals.turns,
             tokens_in=totals.tokens_in,
@@ -83,6 +85,16 @@ class OperatorControls:
             cost_usd=totals.cost_usd,
             paused=self._pause.on,
             login=self._login.url,
+        )
+
+    def work(self) -> HarnessWork:
+        """The conversation, as the hive's overview shows it."""
+        now, last = self._conversation.now, self._turn_log.last
+        return HarnessWork(
+            model=(self._conversation.choice.model or "")[:200] or None,
+            context=max(0, min(now.context, _MOST_TOKENS)),
+            window=max(0, min(now.window, _MOST_TOKENS)),
+            last_turn_at=None if last is None else last.ended_at,
         )
 
     async def history(self, before: int | None, limit: int) -> Sequence[TurnSummary]:

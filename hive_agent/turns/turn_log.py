@@ -15,6 +15,7 @@ from hive_agent.backends.transcript import (
     TranscriptMessage,
     TranscriptText,
     as_json,
+    describe_activity,
 )
 from hive_agent.infra.json_text import encode
 from hive_agent.turns.attempts.writing import WrittenText
@@ -45,6 +46,8 @@ class TurnLog:
         self._entries: dict[int, int] = {}
         """Number of entries of each live turn, if known."""
         self._full: set[int] = set()
+        self.activity = ""
+        """What the running turn does now, in one line of its model's words; empty if none runs or it said nothing."""
 
     @classmethod
     async def open(cls, history: TurnHistory, publish: Publish, *, crashed: bool = False) -> TurnLog:
@@ -152,6 +155,7 @@ class TurnLog:
         record.ended_at = None if state == "waiting" else time.time()
         record.failure, record.detail, record.next_try_at = failure, detail[:SHOWN_DETAIL], next_try_at
         record.settled = state not in ("ok", "skipped")
+        self.activity = ""
         await self.changed(record)
         await self._history.prune()
 
@@ -164,6 +168,7 @@ class TurnLog:
     def interrupt(self, record: TurnRecord) -> None:
         """Record that the harness stops while the turn is running."""
         self._writing.end()
+        self.activity = ""
         record.state, record.next_try_at, record.detail = "waiting", time.time(), INTERRUPTED
         record.broken_off = True
         self._history.note(record)
@@ -188,6 +193,8 @@ class TurnLog:
                 self._writing.end()
             if record.add_usage(entry):
                 self._publish("turn", _data(record))
+            if record.state == "running":
+                self.activity = describe_activity(entry) or self.activity
             self._add(record, entry)
 
         return emit

@@ -18,9 +18,9 @@ from hive_core.agents.deployment import DeploymentManager
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
-from hive_core.agents.registry import AgentRegistry
+from hive_core.agents.registry import AgentRegistry, check_name
 from hive_core.agents.store import AgentRecord, Desired
-from hive_core.errors import HiveError
+from hive_core.errors import HiveError, conflict, not_found
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database, Operation
@@ -29,7 +29,8 @@ from hive_core.infra.storage.disk_space import is_lack_of_space
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, question_store
 from hive_core.messaging.fairness.budgets import StatusChanges
-from hive_core.protocol import AgentStatus, DestroyAnswer
+from hive_core.protocol import AgentStatus, DestroyAnswer, KeptAgent
+from hive_core.protocol.names import MANAGER, is_agent_name
 from hive_core.runtimes.base import Runtime
 
 log = structlog.get_logger(__name__)
@@ -195,7 +196,41 @@ class AgentLifecycle:
         await self._purging.delete(left)
         return DestroyAnswer(name=name, purged=purge, dropped_messages=unacknowledged if dropped is None else dropped)
 
+    async def kept(self) -> list[KeptAgent]:
+        """Return the destroyed agents whose files are kept, by name."""
+        names = await LIFECYCLE.run(self._names_with_files)
+        return [
+            KeptAgent(name=name, unacked=self._broker.unacknowledged(name))
+            for name in names
+            if not (self._registry.exists(name) or self._purging.pending(name))
+        ]
+
+    async def purge_kept(self, name: str, actor: str) -> DestroyAnswer:
+        """Remove what is kept of a destroyed agent, as a destroy with `purge` does.
+
+        Raises `bad_name`, `agent_exists`, `nothing_kept`, `agent_being_purged`, `purge_unfinished`.
+        """
+        check_name(name)
+        async with self._registry.lock(name):
+            if self._registry.exists(name):
+                raise conflict("agent_exists", f"{name} is not destroyed", "destroy it, and purge it with that")
+            if name not in {each.name for each in await self.kept()}:
+                raise not_found("nothing_kept", f"nothing is kept of an agent {name}", "see the list of what is kept")
+            dropped = await self._database.write(partial(self._delete, name=name, actor=actor, purge=True))
+            self._broker.was_deleted(name)
+            self._purging.begun(name)
+            left = await self._purging.finish(name)
+        await self._purging.delete(left)
+        return DestroyAnswer(name=name, purged=True, dropped_messages=dropped)
+
     # --------------------------------------------------------------------------------------------------------
+
+    def _names_with_files(self) -> list[str]:
+        return sorted(
+            entry.name
+            for entry in os.scandir(self._layout.agents)
+            if (entry.name == MANAGER or is_agent_name(entry.name)) and entry.is_dir(follow_symlinks=False)
+        )
 
     async def _carry_out_intents(self, known: Sequence[AgentRecord]) -> list[AgentRecord]:
         """Store what a full disk kept an earlier daemon from storing, and return the agents as they are after that."""

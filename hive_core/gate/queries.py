@@ -86,6 +86,11 @@ class ProposalQueries:
 
         return await self._context.database.scan(read)
 
+    async def spawners(self) -> dict[str, str]:
+        """Return the party that asked for each agent's last spawn, by agent."""
+        found = await self._context.database.scan(index.spawners)
+        return {agent: policy.name_from_label(label) for agent, label in found.items()}
+
     async def wait_for_change(self, agent: str, number: int, query: ProposalQuery, principal: Principal) -> None:
         """Wait for another state than the query's, or until its time is over. Raises `unknown_proposal`."""
         context = self._context

@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hive_core.protocol.access.requests import AccessAnswer, AccessRequest
     from hive_core.protocol.agents import (
+        ActivityList,
+        AgentActivity,
         AgentList,
         AgentStatus,
         DestroyAnswer,
         DestroyRequest,
+        KeptAgent,
+        KeptList,
         LogsAnswer,
         LogsQuery,
         SpawnAnswer,
+        SpawnPreview,
         SpawnRequest,
     )
     from hive_core.protocol.base import (
@@ -64,6 +69,7 @@ if TYPE_CHECKING:
     from hive_core.protocol.harness import (
         AgentReach,
         AgentRepository,
+        HarnessWork,
         HelloRequest,
         Peer,
         PeerList,
@@ -259,7 +265,9 @@ __all__ = [
     "AccessAnswer",
     "AccessRequest",
     "AckRequest",
+    "ActivityList",
     "AddRepositoryRequest",
+    "AgentActivity",
     "AgentConfig",
     "AgentList",
     "AgentNetwork",
@@ -314,6 +322,7 @@ __all__ = [
     "FileDiffQuery",
     "HarnessState",
     "HarnessView",
+    "HarnessWork",
     "Health",
     "HelloRequest",
     "History",
@@ -327,6 +336,8 @@ __all__ = [
     "InboxMessage",
     "InboxQuery",
     "Instance",
+    "KeptAgent",
+    "KeptList",
     "Kind",
     "LeaseAnswer",
     "LeaseRequest",
@@ -424,6 +435,7 @@ __all__ = [
     "SetRepositoryRequest",
     "SetSecret",
     "SpawnAnswer",
+    "SpawnPreview",
     "SpawnProposal",
     "SpawnRequest",
     "StateRequest",

@@ -129,10 +129,51 @@ class SpawnAnswer(AgentStatus):
     notes: list[str] = Field(default_factory=list)
 
 
+class SpawnPreview(Answer):
+    """The first files of an agent that is not yet made, by path; `warnings` and `notes` as in the answer to a spawn."""
+
+    files: dict[str, str]
+    warnings: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+
 class AgentList(Answer):
     """All agents, the manager first."""
 
     agents: list[AgentStatus]
+
+
+class AgentActivity(Answer):
+    """What a running agent does now, as its harness tells it, and the resources that it used lately.
+
+    `activity` is one line about its running turn, `context` the tokens of `window` that its conversation takes, and
+    `model` the one in use: all of these are the agent's words. `memory` are samples of its memory in bytes, `processor`
+    of its processor time in percent of one core, the newest last; both are empty where the runtime cannot tell.
+    `memory_max` is in bytes and `cpu_quota` in percent: the limits in force, None without one.
+    """
+
+    agent: str
+    activity: str = ""
+    turn_started_at: datetime | None = None
+    last_turn_at: datetime | None = None
+    model: str | None = None
+    context: int = 0
+    window: int = 0
+    memory: list[int] = Field(default_factory=list)
+    processor: list[float] = Field(default_factory=list)
+    memory_max: int | None = None
+    cpu_quota: int | None = None
+
+
+class ActivityList(Answer):
+    """The running agents of which something is known, and who asked for each agent that there is.
+
+    Samples are taken while somebody asks, at most one in `sample_seconds`.
+    """
+
+    agents: list[AgentActivity]
+    spawned_by: dict[str, str]
+    sample_seconds: float
 
 
 class DestroyRequest(Request):
@@ -147,6 +188,19 @@ class DestroyAnswer(Answer):
     name: str
     purged: bool
     dropped_messages: int
+
+
+class KeptAgent(Answer):
+    """A destroyed agent whose files are kept. `unacked` messages wait for an agent that is spawned under its name."""
+
+    name: str
+    unacked: int
+
+
+class KeptList(Answer):
+    """Destroyed agents whose files are kept, by name."""
+
+    agents: list[KeptAgent]
 
 
 class LogsQuery(Query):

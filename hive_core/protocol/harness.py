@@ -77,11 +77,23 @@ class Profile(Answer):
         return config
 
 
+class HarnessWork(Request):
+    """The conversation of a harness: its model, the tokens of its window that are taken, and the end of its last turn.
+
+    The time is in seconds since 1970.
+    """
+
+    model: Annotated[str, StringConstraints(max_length=200)] | None = None
+    context: Annotated[int, Field(ge=0, le=2**53)] = 0
+    window: Annotated[int, Field(ge=0, le=2**53)] = 0
+    last_turn_at: Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)] | None = None
+
+
 class StateRequest(Request):
     """Report the state of the harness. `notice` is for the operator: something happened, and nobody has to act.
 
     `goes_on_at` is the time at which it tries again by itself, in seconds since 1970. `turn` is the number of the turn
-    that it is at.
+    that it is at. `work` is what an overview shows of the conversation.
     """
 
     instance: Instance
@@ -90,6 +102,7 @@ class StateRequest(Request):
     notice: Annotated[str, StringConstraints(max_length=2_000)] = ""
     goes_on_at: Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)] | None = None
     turn: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    work: HarnessWork | None = None
 
 
 class WhoAmI(Answer):

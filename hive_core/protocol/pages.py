@@ -215,6 +215,8 @@ class WritingView(Answer):
 class HarnessView(Answer):
     """The state of a harness as it tells it. `turn` is the running turn, or the one that is tried next.
 
+    `activity` is what the running turn does now, in one line of its model's words.
+
     `paused`: it begins no turn until it is resumed. `login` is the address to open while a login is in progress.
     `event` is the id of the newest event of its stream, behind which a reader can go on.
     """
@@ -229,6 +231,7 @@ class HarnessView(Answer):
     context: _Count = 0
     window: _Count = 0
     turn: TurnView | None = None
+    activity: _Short = ""
     held: Annotated[list[TurnView], Field(max_length=1_000, default_factory=list)]
     turns: _Count = 0
     tokens_in: _Count = 0

@@ -19,6 +19,7 @@ from hive_core.api.routes.agents import management as of_agents
 from hive_core.api.routes.agents import network as network_routes
 from hive_core.api.routes.agents import secrets as secret_routes
 from hive_core.api.routes.agents import spending as spending_routes
+from hive_core.api.routes.agents.activity import Activities, agent_activity
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.people import accounts as account_routes
 from hive_core.api.routes.people import credentials as credential_routes
@@ -64,6 +65,7 @@ class Services:
     page_access: PageAccess
     access: UnixSockets
     harness_views: HarnessViews
+    activities: Activities
     gate: Gate
     work_gate: WorkGate
     status_report: StatusReport
@@ -96,6 +98,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
             services.find_repository,
             services.network,
             services.providers,
+            services.activities.note,
         ),
         *question_routes.agent_questions(questions, services.reminders, gate),
         *pages.page_actions(services.page_access, broker, questions, services.database),
@@ -123,8 +126,9 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
             services.status_report.status, database.check, services.status_report.exposition, services.events
         ),
         *system.database_copies(services.copies, database, services.layout),
-        *of_agents.agent_admin(agents, gate, services.spending),
+        *of_agents.agent_admin(agents, services.lifecycle, gate, services.spending),
         *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
+        *agent_activity(services.activities),
         *control.harness_control(
             agents, services.deployments, services.harness_views, database, services.spending.let_go_on
         ),

@@ -40,18 +40,8 @@ class Provisioning:
         Returns:
             The commit, and the commit that was deployed before; None if there is none.
         """
-        context = self._context
-        check_ceilings(request.config, context.settings.ceilings)
-        context.deployments.check_settings(request.config)
-        path = context.layout.applied_repository(request.name)
-        content = files.first_files(request)
-        check_files(
-            content, request.config.binary_files, context.settings.proposal_bytes, context.settings.proposal_files
-        )
-        if unknown := sorted(set(request.executables) - content.keys()):
-            raise HiveError(
-                "bad_tree", f"there is no file {shown(unknown[0])}", hint="name executables among the files"
-            )
+        content = self.first_files(request)
+        path = self._context.layout.applied_repository(request.name)
 
         def write() -> tuple[str, str | None]:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,6 +60,21 @@ class Provisioning:
                 return commit, base
 
         return await LIFECYCLE.run(write)
+
+    def first_files(self, request: SpawnRequest) -> dict[str, bytes]:
+        """Return the files of a new agent's configuration, by path. Raises as `first_commit` does."""
+        context = self._context
+        check_ceilings(request.config, context.settings.ceilings)
+        context.deployments.check_settings(request.config)
+        content = files.first_files(request)
+        check_files(
+            content, request.config.binary_files, context.settings.proposal_bytes, context.settings.proposal_files
+        )
+        if unknown := sorted(set(request.executables) - content.keys()):
+            raise HiveError(
+                "bad_tree", f"there is no file {shown(unknown[0])}", hint="name executables among the files"
+            )
+        return content
 
     async def complete(self, request: SpawnRequest) -> tuple[SpawnRequest, list[str]]:
         """Add the `agent.nix` of a repository to a request that says nothing of the agent's system.
@@ -165,15 +170,33 @@ class Removal:
         finally:
             # The agent is gone, even if some of its files could not be removed.
             if purge and not context.agents.exists(agent):
-                try:
-                    await context.database.write(partial(index.forget, agent=agent))
-                except HiveError as error:
-                    if not is_temporary(error):
-                        raise
-                    forget = context.locked(agent, partial(self._forget_proposals, agent))
-                    context.background.start(agent, WHOLE_AGENT, forget)
+                await self._forget(agent)
             await context.transition_log.notify_waiters()
         return answer
+
+    async def remove_kept(self, agent: str, *, actor: str) -> DestroyAnswer:
+        """Remove what is kept of a destroyed agent, and the record of its proposals.
+
+        Raises `proposals_open`, and the errors of `AgentLifecycle.purge_kept`.
+        """
+        context = self._context
+        if await context.database.read(lambda db: index.open_of(db, agent)):
+            hint = "decide on the proposal to spawn it first"
+            raise conflict("proposals_open", f"there is an open proposal about {agent}", hint)
+        answer = await context.lifecycle.purge_kept(agent, actor)
+        await self._forget(agent)
+        return answer
+
+    async def _forget(self, agent: str) -> None:
+        """Remove the rows of a purged agent from the index, later if there is no room now."""
+        context = self._context
+        try:
+            await context.database.write(partial(index.forget, agent=agent))
+        except HiveError as error:
+            if not is_temporary(error):
+                raise
+            forget = context.locked(agent, partial(self._forget_proposals, agent))
+            context.background.start(agent, WHOLE_AGENT, forget)
 
     async def _end_proposals(self, opened: Sequence[ProposalRow], besides: int | None) -> None:
         """End those of the proposals that are still open, except `besides`."""

@@ -23,6 +23,7 @@ from hive_core.gate.records.transitions import Transition, person, seconds
 from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.repository import Repository
 from hive_core.protocol import (
+    AgentConfig,
     DestroyAnswer,
     DestroyProposal,
     DestroyRequest,
@@ -30,6 +31,7 @@ from hive_core.protocol import (
     Proposal,
     ProposeRequest,
     SpawnAnswer,
+    SpawnPreview,
     SpawnProposal,
     SpawnRequest,
 )
@@ -228,13 +230,31 @@ class AgentSubmissions:
             # The agent exists, so this is no failure any more, even if it can be written down only later.
             await context.end(agent, row.number, partial(self._deploy_step.succeed, row))
             new = context.agents.record(agent)
-        warnings = describe_unknown(new.config, context.agents.names, context.settings.egress.allow)
-        if missing := await GATE.run(context.runtime.missing_programs, request.packages):
+        warnings = await self._warnings(new.config, request.packages)
+        return SpawnAnswer(**context.agents.status(agent).model_dump(), warnings=warnings, notes=notes)
+
+    @as_request
+    async def preview(self, request: SpawnRequest) -> SpawnPreview:
+        """Return the files that a spawn would begin with. Raises the errors of `spawn` that need no build."""
+        await self._context.deployments.check_new(request.name)
+        completed, notes = await self._provisioning.complete(request)
+        content = self._provisioning.first_files(completed)
+        return SpawnPreview(
+            files={path: content[path].decode() for path in ("agent.toml", "agent.nix", "prompt.md")},
+            warnings=await self._warnings(completed.config, completed.packages),
+            notes=notes,
+        )
+
+    async def _warnings(self, config: AgentConfig, packages: list[str]) -> list[str]:
+        """Return what in a new agent's settings is known to nobody, in words."""
+        context = self._context
+        warnings = describe_unknown(config, context.agents.names, context.settings.egress.allow)
+        if missing := await GATE.run(context.runtime.missing_programs, packages):
             warnings.append(
                 f"not on this host: {', '.join(missing)}; agents of this runtime have the programs of the host, and "
                 "agent.nix adds none: install them there"
             )
-        return SpawnAnswer(**context.agents.status(agent).model_dump(), warnings=warnings, notes=notes)
+        return warnings
 
     async def _record_first(self, agent: str, changes: list[Transition]) -> ProposalRow:
         """Record the beginning of a spawn. If that fails, nothing of it is left."""
@@ -278,6 +298,12 @@ class AgentSubmissions:
         if answer is None:
             raise not_found("unknown_agent", f"there is no agent {agent} any more")
         return answer
+
+    @as_request
+    async def purge_kept(self, agent: str, principal: Principal) -> DestroyAnswer:
+        """Remove what is kept of a destroyed agent. Raises the errors of `Removal.remove_kept`."""
+        async with self._context.locks[agent]:
+            return await self._removal.remove_kept(agent, actor=principal.actor)
 
     @as_request
     async def request_spawn(self, request: SpawnProposal, principal: Principal) -> Proposal:

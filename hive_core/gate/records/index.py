@@ -187,6 +187,12 @@ def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[Proposal
     return list(_rows(db, where, (*values, query.limit, query.offset), order)), int(total)
 
 
+def spawners(db: sqlite3.Connection) -> dict[str, str]:
+    """Return the label of the party that asked for each agent's last spawn, by agent."""
+    query = "SELECT agent, proposer FROM proposals WHERE state = 'deployed' AND kind = 'spawn' ORDER BY agent, number"
+    return dict(db.execute(query))
+
+
 def agents(db: sqlite3.Connection) -> set[str]:
     """Return all agents with proposals."""
     return {name for (name,) in db.execute("SELECT DISTINCT agent FROM proposals")}

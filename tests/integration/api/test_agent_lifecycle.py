@@ -86,3 +86,32 @@ async def test_destroyed_agent_is_hung_up_on(hive: Daemon) -> None:
     writer.close()
     with pytest.raises(FileNotFoundError):
         await exchange(hive.core_socket("ann"), b"")
+
+
+async def test_what_is_kept_is_listed_and_purged(hive: Daemon) -> None:
+    """A destroyed agent's files are listed with its waiting messages, and go with a purge; others cannot be purged."""
+    await hive.ask("POST", "/v1/messages", {"to": "ann", "body": "later"})
+    assert await hive.ask("GET", "/v1/kept") == {"agents": []}
+    assert (await hive.request("POST", "/v1/kept/ann/purge"))[1]["error"]["code"] == "agent_exists"
+    await hive.ask("POST", "/v1/agents/ann/destroy")
+    assert await hive.ask("GET", "/v1/kept") == {"agents": [{"name": "ann", "unacked": 1}]}
+    answer = await hive.ask("POST", "/v1/kept/ann/purge")
+    assert answer == {"name": "ann", "purged": True, "dropped_messages": 1}
+    assert not (hive.state_dir / "agents" / "ann").exists()
+    assert not (hive.state_dir / "applied" / "ann.git").exists()
+    assert (await hive.request("POST", "/v1/kept/ann/purge"))[1]["error"]["code"] == "nothing_kept"
+    assert (await hive.request("POST", "/v1/kept/..%2Fann/purge"))[1]["error"]["code"] == "bad_name"
+    await hive.spawn("ann", start=False)
+    assert (await hive.agents())["ann"]["deployment"] == 0, "numbers begin again"
+
+
+async def test_preview_shows_the_files_and_makes_nothing(hive: Daemon) -> None:
+    """A preview is what a spawn of the same request would begin with; it refuses what the spawn would refuse."""
+    request = {"name": "cy", "config": {"backend": "claude", "allowed_recipients": ["nobody"]}, "packages": ["nodejs"]}
+    found = await hive.ask("POST", "/v1/spawn/preview", request)
+    assert "pkgs.nodejs" in found["files"]["agent.nix"]
+    assert 'backend = "claude"' in found["files"]["agent.toml"]
+    assert any("nobody" in warning for warning in found["warnings"])
+    assert "cy" not in await hive.agents()
+    assert not (hive.state_dir / "applied" / "cy.git").exists()
+    assert (await hive.request("POST", "/v1/spawn/preview", {"name": "ann"}))[1]["error"]["code"] == "agent_exists"

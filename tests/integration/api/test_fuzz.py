@@ -74,6 +74,7 @@ NOTHING_TO_DO = (
     # No rule of this host was made, bob has the host's network, and there are no requests.
     *(f"{path}/rules/remove" for path in ("/v1/network", "/v1/agents/{name}/network")),
     *("/v1/network/requests", "/v1/network/requests/{id}/approve", "/v1/network/requests/{id}/deny"),
+    "/v1/kept/{name}/purge",
     # There is no work.
     "/v1/work",
     *(f"/v1/work/{{repo}}/{{number}}/{verb}" for verb in ("approve", "deny", "withdraw", "retry", "comments")),
@@ -238,7 +239,7 @@ def _make_acceptable(case: Case[Any]) -> None:
         if case.operation.label == "POST /v1/questions/{id}/answer":
             case.body.pop("option", None)  # One answer.
             case.body["text"] = "yes"
-        if case.operation.label == "POST /v1/agents":
+        if case.operation.label in ("POST /v1/agents", "POST /v1/spawn/preview"):
             case.body["name"] = f"z{next(_numbers)}"
             case.body["prompt"] = "Text of which the gate allows each character."
             case.body.pop("files", None)  # Base64, and paths that fit together.

@@ -91,6 +91,8 @@ OPERATORS = {
         for path in ("/v1/messages/read", f"{PROPOSALS}/reindex", f"{PROPOSALS}/prune", f"{AGENT}/limits")
     ),
     ("POST", f"{PROPOSAL}/allow-fetches"),
+    *(("GET", path) for path in ("/v1/activity", "/v1/kept")),
+    *(("POST", path) for path in ("/v1/spawn/preview", "/v1/kept/{name}/purge")),
     *(("GET", path) for path in ("/v1/questions", "/v1/reminders")),
     *(("POST", path) for path in ("/v1/questions/{id}/answer", f"{AGENT}/page-tickets")),
 }

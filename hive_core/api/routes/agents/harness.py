@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from hive_core.agents import AgentLifecycle, AgentRegistry
 from hive_core.agents.health import HarnessReports
@@ -16,6 +16,7 @@ from hive_core.protocol import (
     AgentConfig,
     AgentRepository,
     Done,
+    HarnessWork,
     HelloRequest,
     Profile,
     StateRequest,
@@ -38,8 +39,9 @@ def harness(
     find_repository: FindRepository,
     network: Network,
     providers: Mapping[str, ProviderSettings],
+    note_work: Callable[[str, HarnessWork | None], None],
 ) -> list[Endpoint]:
-    """Return the endpoints hello, state, status and whoami."""
+    """Return the endpoints hello, state, status and whoami. `note_work` gets what a harness reports of its work."""
 
     async def hello(call: ApiCall) -> Profile:
         request = call.read(HelloRequest)
@@ -76,6 +78,7 @@ def harness(
     async def state(call: ApiCall) -> Done:
         request = call.read(StateRequest)
         directory.check_instance(call.caller.name, request.instance)
+        note_work(call.caller.name, request.work)
         at = None if request.goes_on_at is None else to_datetime(int(request.goes_on_at * 1_000))
         await reports.harness(call.caller.name, request.state, request.detail, request.notice, at, request.turn)
         return Done()

@@ -18,6 +18,7 @@ from hive_core.protocol import (
     DestroyRequest,
     History,
     HistoryQuery,
+    KeptList,
     LimitsAnswer,
     LimitsRequest,
     LogsAnswer,
@@ -28,6 +29,7 @@ from hive_core.protocol import (
     RebuildRequest,
     RollbackRequest,
     SpawnAnswer,
+    SpawnPreview,
     SpawnProposal,
     SpawnRequest,
 )
@@ -123,8 +125,10 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def agent_admin(agents: AgentRegistry, gate: Gate, spending: ModelSpending) -> list[Endpoint]:
-    """Return the operator's endpoints to list, spawn and destroy agents."""
+def agent_admin(
+    agents: AgentRegistry, lifecycle: AgentLifecycle, gate: Gate, spending: ModelSpending
+) -> list[Endpoint]:
+    """Return the operator's endpoints to list, spawn and destroy agents, and to remove what is kept of them."""
 
     async def listing(_: ApiCall) -> AgentList:
         return AgentList(agents=await spending.with_costs(agents.statuses()))
@@ -140,8 +144,30 @@ def agent_admin(agents: AgentRegistry, gate: Gate, spending: ModelSpending) -> l
             agent_name(call), call.read(DestroyRequest), principal_of(call.caller)
         )
 
+    async def preview(call: ApiCall) -> SpawnPreview:
+        return await gate.agent_submissions.preview(call.read(SpawnRequest))
+
+    async def kept(_: ApiCall) -> KeptList:
+        return KeptList(agents=await lifecycle.kept())
+
+    async def purge(call: ApiCall) -> DestroyAnswer:
+        return await gate.agent_submissions.purge_kept(agent_name(call), principal_of(call.caller))
+
     return [
         Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
+        Endpoint(
+            "POST",
+            "/v1/spawn/preview",
+            "The first files of an agent, without making it",
+            preview,
+            SpawnPreview,
+            body=SpawnRequest,
+            load="heavy",
+            most_bytes=MAX_REQUEST_BYTES,
+            most_values=MOST_VALUES_OF_SPAWN,
+        ),
+        Endpoint("GET", "/v1/kept", "Destroyed agents whose files are kept", kept, KeptList),
+        Endpoint("POST", "/v1/kept/{name}/purge", "Remove what is kept of a destroyed agent", purge, DestroyAnswer),
         Endpoint(
             "POST",
             "/v1/agents",

@@ -90,6 +90,7 @@ class FakeControls:
             context=68_000,
             window=200_000,
             turn=None,
+            activity="",
             held=[],
             turns=0,
             tokens_in=1_234_567,

@@ -130,7 +130,7 @@ async def test_a_caller_that_hangs_up_ends_no_request(
 ) -> None:
     """A request to the API is completed although its caller closes the connection during a build."""
     gate_hive.runtime.may_build.clear()
-    endpoints = agent_admin(gate_hive.hive.agents, gate_hive.gate, MagicMock())
+    endpoints = agent_admin(gate_hive.hive.agents, MagicMock(), gate_hive.gate, MagicMock())
     directory: Path = tmp_path_factory.mktemp("s")
     async with asking(endpoints, caller("operator", "operator"), directory) as operator:
         calling = asyncio.create_task(operator.ask("POST", "/v1/agents", {"name": "cy"}))

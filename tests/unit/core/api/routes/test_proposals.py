@@ -65,7 +65,7 @@ def endpoints(gate: FakeGate, *, of_agents: bool) -> list[Endpoint]:
             agent_endpoints.agent_requests(real)
             if of_agents
             else [
-                *agent_endpoints.agent_admin(MagicMock(), real, MagicMock()),
+                *agent_endpoints.agent_admin(MagicMock(), MagicMock(), real, MagicMock()),
                 *proposal_endpoints.fetch_permissions(real),
                 *proposal_endpoints.index_maintenance(real, FAKE_WORK_GATE),
                 *proposal_endpoints.pruning(real),

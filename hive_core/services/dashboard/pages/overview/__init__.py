@@ -1,27 +1,83 @@
-"""The overview: all agents, and everything that waits for a decision or an answer."""
+"""The overview: all agents with what they do, and everything that waits for a person."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import lru_cache
+
 from aiohttp import web
 
-from hive_core.services.dashboard.hive_client import HiveEvent, path_of
-from hive_core.services.dashboard.live import Arguments, LivePart
-from hive_core.services.dashboard.rendering import Html
+from hive_core.services.dashboard.boundary import csrf_token
+from hive_core.services.dashboard.hive_client import HiveEvent
+from hive_core.services.dashboard.live import Arguments, LivePart, Pieces
+from hive_core.services.dashboard.pages.overview.answers import answer_question, decide_request, raise_budget
+from hive_core.services.dashboard.pages.overview.hive_state import load_agents, load_needs
+from hive_core.services.dashboard.pages.overview.palette import show_palette
+from hive_core.services.dashboard.pages.overview.rows import STATES, AgentRow, Filter, age, owners_of
+from hive_core.services.dashboard.rendering import Html, render
 from hive_core.services.dashboard.visit import Visit, WebPage
 
 
 async def _show(visit: Visit) -> web.StreamResponse:
-    return visit.page("overview/overview.html.j2", agents=await _agents(visit, {}))
+    chosen = Filter.of_query(visit.query)
+    agents, rows = await load_agents(visit, chosen)
+    needs = await _needs(visit, {})
+    return visit.page(
+        "overview/overview.html.j2",
+        rows=_pieces(visit, rows, chosen).html,
+        needs=needs.html,
+        count=sum(1 for identity in needs if identity != "no-needs"),
+        chosen=chosen,
+        states=STATES,
+        owners=owners_of(agents),
+    )
 
 
-async def _agents(visit: Visit, _: Arguments) -> Html:
-    found = await visit.hive.get(path_of("agents"))
-    return visit.fragment("overview/agents.html.j2", agents=found["agents"])
+async def _agents(visit: Visit, arguments: Arguments) -> Pieces:
+    chosen = Filter.of_arguments(arguments)
+    _, rows = await load_agents(visit, chosen)
+    return _pieces(visit, rows, chosen)
+
+
+def _pieces(visit: Visit, rows: list[AgentRow], chosen: Filter) -> Pieces:
+    if not rows:
+        return Pieces({"no-agents": visit.fragment("overview/no_agents.html.j2", chosen=chosen)})
+    csrf, may_act = csrf_token(visit.credential), visit.visitor.may_act
+    return Pieces({f"agent-{row.name}": render_row(row, csrf, may_act=may_act) for row in rows})
+
+
+@lru_cache(maxsize=2_000)
+def render_row(row: AgentRow, csrf: str, *, may_act: bool) -> Html:
+    """Return the HTML of an agent's row. Most rows are the same from one making of the table to the next."""
+    return render("overview/row.html.j2", {"row": row, "csrf": csrf, "may_act": may_act})
+
+
+async def _needs(visit: Visit, _: Arguments) -> Pieces:
+    found = await load_needs(visit)
+    if not found:
+        return Pieces({"no-needs": visit.fragment("overview/no_needs.html.j2")})
+    now = datetime.now(UTC)
+    return Pieces(
+        {need.identity: visit.fragment("overview/need.html.j2", need=need, since=age(need.at, now)) for need in found}
+    )
 
 
 def _changes_agents(event: HiveEvent, _: Arguments) -> bool:
-    return event.kind.startswith(("agent.", "message."))
+    return event.kind.startswith("agent.") or event.kind in ("message.sent", "message.acknowledged", "network.changed")
 
 
-PAGES = [WebPage("GET", "/", _show)]
-LIVE_PARTS = [LivePart("overview.agents", _agents, _changes_agents, settles=True)]
+def _changes_needs(event: HiveEvent, _: Arguments) -> bool:
+    return event.kind.startswith(("agent.", "proposal.", "question.", "work.", "network."))
+
+
+PAGES = [
+    WebPage("GET", "/", _show),
+    WebPage("GET", "/palette", show_palette),
+    WebPage("POST", "/needs/questions/{id}", answer_question),
+    WebPage("POST", "/needs/access/{id}", decide_request),
+    WebPage("POST", "/needs/budgets/{name}", raise_budget),
+]
+LIVE_PARTS = [
+    LivePart("overview.agents", _agents, _changes_agents, settles=True),
+    LivePart("overview.needs", _needs, _changes_needs, settles=True),
+]

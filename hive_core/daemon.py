@@ -31,7 +31,7 @@ from hive_core.api.routes.agents.control import go_on_order
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.tables import Services, agents_endpoints, operators_endpoints
-from hive_core.api.sockets import CoreSockets, HostSocket, operators_access
+from hive_core.api.sockets import CoreSockets, HostSocket, operators_access, people_socket
 from hive_core.gate.gate import Gate
 from hive_core.gate.intake.import_commit import CommitImporter, IntakeLimits
 from hive_core.infra.concurrency.threads import LIFECYCLE
@@ -56,7 +56,10 @@ from hive_core.outside.models.opening import model_checks
 from hive_core.outside.opening import open_outside
 from hive_core.outside.spending import open_spending
 from hive_core.people import People
+from hive_core.people.ownership.sight import ADMINS
 from hive_core.protocol.config.limits import memory_bytes
+from hive_core.protocol.names import MANAGER
+from hive_core.runtimes import open_runtime
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
 from hive_core.runtimes.resolver import HostResolver
@@ -311,6 +314,10 @@ class Daemon:
         host = HostSocket(layout.host_socket, settings.socket_group, operators_endpoints(services), refused, timed)
         await host.open()
         stack.push_async_callback(host.close)
+        owners = {MANAGER: ADMINS}
+        dashboard = people_socket(services, settings.dashboard.group, owners, refused, timed)
+        await dashboard.open()
+        stack.push_async_callback(dashboard.close)
         # Long polls end first, because closing the sockets waits for them.
         stack.callback(events.close)
         stack.callback(broker.close)
@@ -385,20 +392,3 @@ async def _finish_writing(database: Database, writing: asyncio.Task[None]) -> No
 async def _close_runtime(runtime: Runtime, following: asyncio.Task[None]) -> None:
     await runtime.close()
     await asyncio.wait([following])
-
-
-async def open_runtime(settings: Settings, layout: Layout) -> Runtime:
-    """Open the runtime of the settings. Raises HiveError if it cannot run on this host."""
-    # Imported late, because only one is used and the packages of `nixos` are not installed everywhere.
-    if settings.runtime == "nixos":
-        from hive_core.runtimes.nixos.runtime import NixosRuntime  # noqa: PLC0415
-
-        return await NixosRuntime.open(settings, layout)
-    from hive_core.runtimes.local.programs import write_programs  # noqa: PLC0415
-    from hive_core.runtimes.local.runtime import LocalRuntime  # noqa: PLC0415
-
-    write_programs(layout.programs)
-    closures, scratch, stop_timeout = layout.closures, layout.scratch, settings.stop_timeout
-    return await LocalRuntime.open(
-        settings.sandbox, closures=closures, scratch=scratch, stop_timeout=stop_timeout, unsealed=settings.unsealed
-    )

@@ -198,6 +198,11 @@ class Layout:
         return self.run_dir / "host.sock"
 
     @property
+    def dashboard_socket(self) -> Path:
+        """The socket of the dashboard, which speaks there for the people who are signed in."""
+        return self.run_dir / "dashboard.sock"
+
+    @property
     def egress_socket(self) -> Path:
         """The socket on which the egress proxy is told of agents."""
         return self.run_dir / "egress.sock"

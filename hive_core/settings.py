@@ -25,6 +25,7 @@ from hive_core.protocol.models.budgets import BudgetSettings
 from hive_core.protocol.models.settings import RelaySettings
 from hive_core.protocol.network.services import ServiceAddressText, ServiceName
 from hive_core.protocol.network.settings import Egress
+from hive_core.protocol.people.dashboard import DashboardSettings
 from hive_core.protocol.people.settings import AccountSettings
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.text import shown
@@ -204,6 +205,7 @@ class Settings(BaseModel):
     socket_group: Annotated[
         str, Field(description="Group that may use `host.sock` where it exists; else only the daemon's user.")
     ] = "hyperhive"
+    dashboard: Annotated[DashboardSettings, Field(description="The web pages (a table).")] = DashboardSettings()
     checks: Annotated[Checks, Field(description="Limits of the checks of proposed work (a table).")] = Checks()
     inbox_limit: Annotated[int, Field(ge=1, description="Unacknowledged messages allowed per recipient.")] = 10_000
     budgets: Annotated[

@@ -16,10 +16,10 @@ from hive_core.agents.grants import networks
 from hive_core.agents.grants.grants import Grants, without_vendor_keys
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.purge import Purging
-from hive_core.agents.registry import AgentRegistry, check_name
+from hive_core.agents.registry import AgentRegistry, agent_exists, check_name
 from hive_core.agents.repositories import FindRepository, KnownRepository, check_repositories, find_mounts, find_none
 from hive_core.agents.store import ActiveConfig, AgentRecord, Desired
-from hive_core.errors import HiveError, conflict
+from hive_core.errors import HiveError
 from hive_core.infra.concurrency.threads import LIFECYCLE
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
@@ -384,7 +384,7 @@ class DeploymentManager:
 
     def _check_free(self, name: str) -> None:
         if self._registry.find(name) is not None:
-            raise conflict("agent_exists", f"there is an agent {name} already", "destroy it first")
+            raise agent_exists(name)
 
     def _failure_reason(self, name: str, number: int) -> str:
         record, unit = self._registry.find(name), self._registry.unit(name)

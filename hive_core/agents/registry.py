@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hive_core.agents.health import HarnessReports
 from hive_core.agents.store import AgentRecord
-from hive_core.errors import HiveError, not_found
+from hive_core.errors import HiveError, conflict, not_found
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Member
 from hive_core.protocol import AgentStatus, LogsAnswer, LogsQuery
@@ -139,8 +139,7 @@ class AgentRegistry:
         record = self._records.get(name)
         if record is not None:
             return record
-        check_name(name)
-        raise not_found("unknown_agent", f"there is no agent {shown(name)}", "hive-c0re list shows those there are")
+        raise unknown_agent(name)
 
     def all(self) -> Sequence[AgentRecord]:
         """All agents, the manager first."""
@@ -241,6 +240,20 @@ class AgentRegistry:
 def _allowed(record: AgentRecord) -> frozenset[str] | None:
     allowed = record.config.allowed_recipients
     return None if allowed is None else frozenset(allowed)
+
+
+def unknown_agent(name: str) -> HiveError:
+    """Return the error for a name that no agent has, or of which the caller may not know.
+
+    Raises HiveError `bad_name` if no agent can have it.
+    """
+    check_name(name)
+    return not_found("unknown_agent", f"there is no agent {shown(name)}", "hive-c0re list shows those there are")
+
+
+def agent_exists(name: str) -> HiveError:
+    """Return the error for the name of a new agent that another one has or had."""
+    return conflict("agent_exists", f"there is an agent {name} already", "destroy it first")
 
 
 def check_name(name: str) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import re
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from http import HTTPStatus
+from typing import Protocol, TypeVar
 from urllib.parse import unquote
 
 import structlog
@@ -139,15 +141,35 @@ class LoadLimits:
 _NO_QUERY = Query()
 
 
+class Authority(Protocol):
+    """The check of a socket whose callers have different rights."""
+
+    async def identify(self, endpoint: Endpoint, request: web.BaseRequest) -> Caller:
+        """Return the caller by the credential of the request. Raises `not_signed_in`."""
+
+    def permit(self, endpoint: Endpoint, caller: Caller) -> None:
+        """Raise `not_permitted` unless the caller's role is enough for the endpoint."""
+
+    async def check(self, endpoint: Endpoint, call: ApiCall) -> None:
+        """Raise HiveError, as for an unknown name, unless the caller may know of the request's subject."""
+
+    def attending(self, endpoint: Endpoint, call: ApiCall) -> AbstractAsyncContextManager[None]:
+        """Hold the answer to a request that waits, so that it ends with the caller's rights."""
+
+
 @dataclass(frozen=True)
 class Dispatcher:
-    """Answers every request of a socket: by its endpoint, or in the protocol's error shape."""
+    """Answers every request of a socket: by its endpoint, or in the protocol's error shape.
+
+    Without an `authority`, whoever has the socket may use every endpoint.
+    """
 
     router: Router
     identify: Identify
     refused: Refused
     timed: Timed
     check: Check | None = None
+    authority: Authority | None = None
     limits: LoadLimits = field(default_factory=LoadLimits)
     bodies: BodyParser = field(default_factory=BodyParser)
 
@@ -162,6 +184,9 @@ class Dispatcher:
             if self.check is not None:
                 self.check(request)
             endpoint, parameters = self.router.find(request.method, request.rel_url.raw_path)
+            if self.authority is not None:
+                caller = await self.authority.identify(endpoint, request)
+                self.authority.permit(endpoint, caller)
             response = await self._carry_out(endpoint, caller, parameters, request)
         except (asyncio.CancelledError, ConnectionError):
             raise
@@ -190,6 +215,16 @@ class Dispatcher:
         body = await self.bodies.parse(caller.name, endpoint, request)
         request_begins(request, waits=endpoint.waits, streams=endpoint.streams)
         call = ApiCall(caller, parameters, query, body, request)
+        if self.authority is None:
+            return await self._answer_of(endpoint, call)
+        await self.authority.check(endpoint, call)
+        if not endpoint.waits:
+            return await self._answer_of(endpoint, call)
+        async with self.authority.attending(endpoint, call):
+            return await self._answer_of(endpoint, call)
+
+    async def _answer_of(self, endpoint: Endpoint, call: ApiCall) -> web.StreamResponse:
+        caller = call.caller
         if endpoint.until is not None:
             await endpoint.until(call)
         if endpoint.load == "heavy":
@@ -230,6 +265,8 @@ def _error_response(error: HiveError) -> web.StreamResponse:
     headers = None
     if isinstance(error, WrongMethod):
         headers = {"Allow": error.allowed}
+    elif error.status == HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": "Bearer"}
     elif isinstance(error, TooManyRequests):
         headers = {"Retry-After": str(error.retry_after)}
     return json_response(answer.as_json().encode(), error.status, headers)

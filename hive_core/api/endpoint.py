@@ -9,18 +9,27 @@ from typing import Literal, NamedTuple, TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import HiveError
+from hive_core.people.ownership.sight import EVERYTHING, Sight
+from hive_core.people.signed_in import SignedIn
 from hive_core.protocol import Answer, Query, Request
 
 M = TypeVar("M", bound=BaseModel)
 
 
 class Caller(NamedTuple):
-    """The caller of a request, as its socket identifies it."""
+    """The caller of a request, as its socket identifies it, and on `dashboard.sock` the credential.
+
+    `name` is an agent's, `operator`, or a person's; a visitor is nobody yet. `sees` are the agents of which the caller
+    may know.
+    """
 
     name: str
-    kind: Literal["agent", "manager", "operator"]
+    kind: Literal["agent", "manager", "operator", "person", "visitor"]
     ask_actor: Callable[[], str]
+    person: SignedIn | None = None
+    sees: Sight = EVERYTHING
 
     @property
     def actor(self) -> str:
@@ -72,7 +81,8 @@ class Endpoint:
     their end. `load` limits how many requests of a caller, and of all callers, are carried out at a time. `until` is
     awaited before `handler`, and counts for no limit: the wait of a long poll whose answer is `heavy`. `manager_only`
     endpoints are refused on every other agent's socket. `most_bytes` and `most_values` are the limits of the body. With
-    `streams`, the handler itself reads the body, which may be long (`hive_core.api.bodies.BodyStream`).
+    `streams`, the handler itself reads the body, which may be long (`hive_core.api.bodies.BodyStream`). `rule` says
+    which people may use it; without one, it is not for people.
     """
 
     method: Literal["GET", "POST"]
@@ -89,3 +99,4 @@ class Endpoint:
     most_bytes: int = MOST_BYTES
     most_values: int = MOST_VALUES
     streams: bool = False
+    rule: EndpointRule | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from hive_core.gate.policy import asked, name_from_label
+from hive_core.gate.policy import asked, is_operator, name_from_label
 from hive_core.gate.records.fetches import quote_fetches
 from hive_core.gate.records.quoted_proposal import QuotedProposal, quoting
 from hive_core.gate.records.states import State
@@ -17,7 +17,7 @@ from hive_core.gate.records.tag_message import ProposalFields
 from hive_core.gate.records.transitions import Notification, Transition
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
 from hive_core.protocol import Decider
-from hive_core.protocol.names import MANAGER, OPERATOR, RESERVED, is_agent_name
+from hive_core.protocol.names import MANAGER, OPERATOR, PERSON, RESERVED, is_agent_name
 from hive_core.text import PLAIN_DIFF, Quoted, join_list, one_line, visible
 
 _DIFF_BYTES = 16 * 1024
@@ -163,7 +163,7 @@ def _party(label: str) -> str:
 def _party_name(label: str) -> str:
     """Return the name of a party for a first line, without the name of the operator's user."""
     name = name_from_label(label)
-    return name if name in RESERVED or is_agent_name(name) else "somebody"
+    return name if name in RESERVED or is_agent_name(name.removeprefix(PERSON)) else "somebody"
 
 
 def _wish(data: QuotedProposal) -> str:
@@ -324,7 +324,9 @@ def _permission_notifications(transition: Transition, names: Collection[str]) ->
     """Return the message about a permission for fetches: to the proposer, unless that is the operator, who gave it."""
     data, to = transition.data, name_from_label(transition.data.by)
     permission = data.allowed_fetches
-    if permission is None or permission.number != data.number or to not in names or to == transition.by.name:
+    if permission is None or permission.number != data.number:
+        return []
+    if not _is_known(to, names) or to in (OPERATOR, transition.by.name):
         return []
     return [(to, fetches_allowed(data))]
 
@@ -346,8 +348,8 @@ def _rebuild_notifications(transition: Transition, names: Collection[str]) -> li
         text = withdrawn(data, transition.by.label)
     else:
         return []
-    known = {*names, OPERATOR} - {transition.by.name, OPERATOR if asked_for == OPERATOR else ""}
-    return [(name, text) for name in sorted(people & known)]
+    told = people - {transition.by.name, asked_for if is_operator(asked_for) else ""}
+    return [(name, text) for name in sorted(told) if _is_known(name, names)]
 
 
 def _recipients(data: ProposalFields, names: Collection[str]) -> list[str]:
@@ -359,6 +361,10 @@ def _recipients(data: ProposalFields, names: Collection[str]) -> list[str]:
     people = [name_from_label(data.by), *(name for name in map(name_from_label, data.approvals) if name == MANAGER)]
     if data.kind in ("config", "rollback"):
         people.append(data.agent)
-    at_once = data.kind != "config" and name_from_label(data.by) == OPERATOR
-    known = {*names, OPERATOR} - ({OPERATOR} if at_once else set())
-    return [name for name in dict.fromkeys(people) if name in known]
+    proposer = name_from_label(data.by)
+    at_once = data.kind != "config" and is_operator(proposer)
+    return [name for name in dict.fromkeys(people) if _is_known(name, names) and not (at_once and name == proposer)]
+
+
+def _is_known(name: str, names: Collection[str]) -> bool:
+    return name in names or is_operator(name)

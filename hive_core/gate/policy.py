@@ -2,6 +2,8 @@
 
 Nobody decides on their own proposal. The operator has the last word: they may deny anything that waits, their approval
 is enough where only the manager's was asked for, and the agents that they make or remove themselves wait for nobody.
+Each person with an account is a party of their own, who decides as the operator does, and not on what they proposed
+themselves; whoever speaks on `host.sock` is the party `operator`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Literal
 
 from hive_core.errors import HiveError, conflict, forbidden
 from hive_core.protocol import Decider, ProposalKind
-from hive_core.protocol.names import MANAGER, OPERATOR
+from hive_core.protocol.names import MANAGER, OPERATOR, is_person
 from hive_core.settings import Approval
 from hive_core.text import shown
 
@@ -21,7 +23,10 @@ Role = Literal["agent", "manager", "operator", "system"]
 
 @dataclass(frozen=True)
 class Principal:
-    """A caller. `name` is an agent's, `operator` or `system`; `actor` is how the audit table and the tags name it."""
+    """A caller. `name` is an agent's, `operator`, `person:<name>` or `system`.
+
+    `actor` is how the audit table and the tags name it.
+    """
 
     name: str
     role: Role
@@ -38,7 +43,19 @@ SYSTEM = Principal("system", "system", "system")
 
 def name_from_label(label: str) -> str:
     """Return the name of the party with that label."""
-    return label.split(":", 1)[0]
+    return label if is_person(label) else label.split(":", 1)[0]
+
+
+def is_operator(name: str) -> bool:
+    """Return True if a party of that name decides as the operator: the one of `host.sock`, or a person."""
+    return name == OPERATOR or is_person(name)
+
+
+def principal_of_label(label: str) -> Principal:
+    """Return the party with that label, as a tag names it."""
+    name = name_from_label(label)
+    role: Role = "operator" if is_operator(name) else "manager" if name == MANAGER else "agent"
+    return Principal(name, role, label)
 
 
 def asked(proposer: str, waits_for: Decider | None) -> list[str]:
@@ -66,7 +83,7 @@ _NAMES: dict[Decider, str] = {"manager": MANAGER, "operator": OPERATOR}
 
 @dataclass(frozen=True)
 class DecisionRequest:
-    """The properties of a proposal that decide who approves. `proposer` is the name of an agent, or `operator`."""
+    """The properties of a proposal that decide who approves. `proposer` is the name of a party."""
 
     kind: ProposalKind
     proposer: str
@@ -85,7 +102,7 @@ def decision_request(kind: ProposalKind, proposer: str, agent: str, *, has_manag
 
 def approvals_given(approvals: Sequence[str]) -> list[Decider]:
     """Return the deciders among `approvals`, which are labels of parties and names of rules."""
-    names = {name_from_label(label) for label in approvals}
+    names = {OPERATOR if is_operator(name) else name for name in map(name_from_label, approvals)}
     return [decider for decider, name in _NAMES.items() if name in names]
 
 
@@ -97,7 +114,7 @@ def deciders(approval: Approval, decision: DecisionRequest) -> list[Decider]:
     """
     if decision.kind in ("rollback", "rebuild"):
         return []
-    if decision.proposer == OPERATOR and decision.kind in ("spawn", "destroy"):
+    if is_operator(decision.proposer) and decision.kind in ("spawn", "destroy"):
         return []
     rule = _rule(approval, decision)
     wanted: list[Decider] = ["manager", "operator"] if rule == "both" else [rule]
@@ -278,6 +295,8 @@ def _decides(principal: Principal) -> bool:
 def _check_decides(decision: DecisionRequest, principal: Principal, proposal: str, what: str) -> None:
     if principal.name == decision.proposer:
         other = MANAGER if principal.role == "operator" and decision.has_manager else "the operator"
+        if is_person(principal.name):
+            other = f"{MANAGER} or another person" if decision.has_manager else "another person"
         raise forbidden(
             "own_proposal",
             f"{principal.label} proposed {proposal}, and nobody may {what} what they proposed",

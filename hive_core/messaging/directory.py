@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hive_core.errors import HiveError, conflict, forbidden, not_found
 from hive_core.protocol import Kind
-from hive_core.protocol.names import EVERYONE, MANAGER, OPERATOR
+from hive_core.protocol.names import EVERYONE, MANAGER, OPERATOR, SYSTEM, is_person
 
 
 @dataclass
@@ -67,6 +67,8 @@ class Directory:
             return everyone
         if to == OPERATOR or to in self._members:
             return [to]
+        if is_person(to) and sender == SYSTEM:
+            return [OPERATOR]
         known = ", ".join([MANAGER, *sorted(self._members.keys() - {MANAGER})][:20])
         raise not_found("unknown_recipient", f"there is nobody called {to!r}", f"write to operator, {known} or *")
 

@@ -80,7 +80,7 @@ class Questions:
         """
         row = await self._database.read(lambda db: store.find_question(db, number))
         if row is None or agent not in (None, row.agent):
-            raise not_found("unknown_question", f"there is no question {number}", "hive-c0re questions lists them")
+            raise unknown_question(number)
         answer = _chosen(row, request)
         if row.state == "answered" and row.answer == answer:
             return row.to_protocol()
@@ -161,6 +161,11 @@ class Questions:
     def _tell(self, row: QuestionRow, by: str, text: str) -> None:
         data = {"agent": row.agent, "id": row.id, "state": row.state, "by": by, "text": text[:_SHOWN]}
         self._events.publish("question.changed", data)
+
+
+def unknown_question(number: int) -> HiveError:
+    """Return the error for a question that does not exist, or of which the caller may not know."""
+    return not_found("unknown_question", f"there is no question {number}", "hive-c0re questions lists them")
 
 
 def _end(request: AskRequest, asked_at: int) -> int | None:

@@ -16,6 +16,8 @@ MANAGER = "hm1nd"
 OPERATOR = "operator"
 SYSTEM = "system"
 EVERYONE = "*"
+PERSON = "person:"
+"""Begins the name of a person as a party. No agent has a colon in its name."""
 
 NAME = "[a-z](?:[a-z0-9-]{0,7}[a-z0-9])?"
 """Regular expression of a name, for use in others."""
@@ -38,6 +40,11 @@ _REPOSITORY = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 def is_agent_name(name: str) -> bool:
     """Return True if `name` may be given to a new agent."""
     return _NAME.fullmatch(name) is not None and name not in RESERVED
+
+
+def is_person(name: str) -> bool:
+    """Return True if `name` is that of a person as a party, such as `person:anna`."""
+    return name.startswith(PERSON)
 
 
 def container_name(name: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hive_core.api.endpoint import MOST_VALUES_WITH_IDS, ApiCall, Endpoint
-from hive_core.api.routes.params import number_of
+from hive_core.api.routes.params import number_of, sender_of
+from hive_core.api.rules import EndpointRule
 from hive_core.messaging import Broker
 from hive_core.protocol import (
     MAX_REQUEST_BYTES,
@@ -29,7 +30,7 @@ def sent_messages(broker: Broker) -> list[Endpoint]:
     """Return the endpoint with which every caller sends messages in its own name."""
 
     async def send(call: ApiCall) -> SendAnswer:
-        return await broker.send(call.caller.name, call.read(SendRequest))
+        return await broker.send(sender_of(call.caller), call.read(SendRequest))
 
     # Cancelled when the caller hangs up, because the broker stores every accepted message anyway.
     path = "/v1/messages"
@@ -43,6 +44,7 @@ def sent_messages(broker: Broker) -> list[Endpoint]:
             body=SendRequest,
             waits=True,
             most_bytes=MAX_REQUEST_BYTES,
+            rule=EndpointRule("operator", "listing"),
         )
     ]
 
@@ -147,7 +149,16 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
 
     base = "/v1/messages"
     return [
-        Endpoint("GET", base, "The operator's messages", inbox, InboxAnswer, query=InboxQuery, load="heavy"),
+        Endpoint(
+            "GET",
+            base,
+            "The operator's messages",
+            inbox,
+            InboxAnswer,
+            query=InboxQuery,
+            load="heavy",
+            rule=EndpointRule("viewer", "listing"),
+        ),
         Endpoint(
             "POST",
             f"{base}/read",
@@ -156,6 +167,7 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
             LeaseAnswer,
             body=MarkReadRequest,
             most_values=MOST_VALUES_WITH_IDS,
+            rule=EndpointRule("operator", "own"),
         ),
         Endpoint(
             "GET",
@@ -165,5 +177,6 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
             ReplyAnswer,
             query=WaitQuery,
             waits=True,
+            rule=EndpointRule("operator", "reply"),
         ),
     ]

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
 from hive_core.api.routes.params import agent_name, place_of, principal_of
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.gate.policy import Principal
@@ -54,17 +55,34 @@ def submissions(gate: Gate) -> list[Endpoint]:
 
     async def changed(call: ApiCall) -> None:
         query, principal = call.read(ProposalQuery), principal_of(call.caller)
-        await gate.queries.wait_for_change(*_proposal_id(call), query, principal)
+        await gate.queries.wait_for_change(*proposal_of(call), query, principal)
 
     async def show(call: ApiCall) -> ProposalDetail:
-        return await gate.queries.show(*_proposal_id(call), principal_of(call.caller))
+        return await gate.queries.show(*proposal_of(call), principal_of(call.caller))
 
     async def log(call: ApiCall) -> LogsAnswer:
-        return await gate.queries.build_log(*_proposal_id(call), call.read(LogsQuery), principal_of(call.caller))
+        return await gate.queries.build_log(*proposal_of(call), call.read(LogsQuery), principal_of(call.caller))
 
     return [
-        Endpoint("POST", _ALL, "Propose a commit of an agent's configuration", propose, Proposal, body=ProposeRequest),
-        Endpoint("GET", _ALL, "Proposals, the newest first", listing, ProposalList, query=ProposalsQuery, load="heavy"),
+        Endpoint(
+            "POST",
+            _ALL,
+            "Propose a commit of an agent's configuration",
+            propose,
+            Proposal,
+            body=ProposeRequest,
+            rule=EndpointRule("operator", "proposed_agent"),
+        ),
+        Endpoint(
+            "GET",
+            _ALL,
+            "Proposals, the newest first",
+            listing,
+            ProposalList,
+            query=ProposalsQuery,
+            load="heavy",
+            rule=EndpointRule("viewer", "listing"),
+        ),
         Endpoint(
             "GET",
             _ONE,
@@ -75,6 +93,7 @@ def submissions(gate: Gate) -> list[Endpoint]:
             waits=True,
             until=changed,
             load="heavy",
+            rule=EndpointRule("viewer", "proposal"),
         ),
         Endpoint(
             "GET",
@@ -85,6 +104,7 @@ def submissions(gate: Gate) -> list[Endpoint]:
             query=LogsQuery,
             waits=True,
             load="follows",
+            rule=EndpointRule("viewer", "proposal"),
         ),
         _act("withdraw", "Withdraw a proposal", gate.decisions.withdraw, WithdrawRequest, manager_only=False),
     ]
@@ -103,10 +123,21 @@ def file_diffs(gate: Gate) -> list[Endpoint]:
 
     async def show(call: ApiCall) -> FileDiff:
         file, query = place_of(call), call.read(FileDiffQuery)
-        return await gate.queries.file_diff(*_proposal_id(call), file, query, principal_of(call.caller))
+        return await gate.queries.file_diff(*proposal_of(call), file, query, principal_of(call.caller))
 
     path, summary = f"{_ONE}/files/{{file}}", "The diff of one of its files"
-    return [Endpoint("GET", path, summary, show, FileDiff, query=FileDiffQuery, load="heavy")]
+    return [
+        Endpoint(
+            "GET",
+            path,
+            summary,
+            show,
+            FileDiff,
+            query=FileDiffQuery,
+            load="heavy",
+            rule=EndpointRule("viewer", "proposal"),
+        )
+    ]
 
 
 def fetch_permissions(gate: Gate) -> list[Endpoint]:
@@ -126,7 +157,15 @@ def edits(gate: Gate) -> list[Endpoint]:
         return await gate.config_submissions.edit(agent_name(call), call.read(EditRequest), principal_of(call.caller))
 
     return [
-        Endpoint("GET", _FILES, "The files that an agent runs on", deployed, ConfigurationFiles, load="heavy"),
+        Endpoint(
+            "GET",
+            _FILES,
+            "The files that an agent runs on",
+            deployed,
+            ConfigurationFiles,
+            load="heavy",
+            rule=EndpointRule("viewer", "agent"),
+        ),
         Endpoint(
             "POST",
             _FILES,
@@ -136,6 +175,7 @@ def edits(gate: Gate) -> list[Endpoint]:
             body=EditRequest,
             most_bytes=MAX_REQUEST_BYTES,
             most_values=MOST_VALUES_OF_SPAWN,
+            rule=EndpointRule("operator", "agent"),
         ),
     ]
 
@@ -147,7 +187,18 @@ def pruning(gate: Gate) -> list[Endpoint]:
         return await gate.pruning.prune(call.read(PruneRequest), principal_of(call.caller))
 
     summary = "Remove the files of ended proposals; what was decided and why stays"
-    return [Endpoint("POST", f"{_ALL}/prune", summary, prune, PruneAnswer, body=PruneRequest, load="heavy")]
+    return [
+        Endpoint(
+            "POST",
+            f"{_ALL}/prune",
+            summary,
+            prune,
+            PruneAnswer,
+            body=PruneRequest,
+            load="heavy",
+            rule=EndpointRule("admin"),
+        )
+    ]
 
 
 def index_maintenance(gate: Gate, work_gate: WorkGate) -> list[Endpoint]:
@@ -181,12 +232,21 @@ def _act(
     manager_only: bool,
 ) -> Endpoint:
     async def handle(call: ApiCall) -> Proposal:
-        return await run(*_proposal_id(call), call.read(body), principal_of(call.caller))
+        return await run(*proposal_of(call), call.read(body), principal_of(call.caller))
 
-    return Endpoint("POST", f"{_ONE}/{verb}", summary, handle, Proposal, body=body, manager_only=manager_only)
+    return Endpoint(
+        "POST",
+        f"{_ONE}/{verb}",
+        summary,
+        handle,
+        Proposal,
+        body=body,
+        manager_only=manager_only,
+        rule=EndpointRule("operator", "proposal"),
+    )
 
 
-def _proposal_id(call: ApiCall) -> tuple[str, int]:
+def proposal_of(call: ApiCall) -> tuple[str, int]:
     """Return the agent and the number in the path."""
     name, number = agent_name(call), call.path["number"]
     if not (number.isascii() and number.isdigit() and len(number) < 20 and int(number) < 2**63):

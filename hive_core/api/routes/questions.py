@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.params import number_of, principal_of
+from hive_core.api.rules import EndpointRule
 from hive_core.gate.gate import Gate
 from hive_core.messaging import Questions, Reminders
 from hive_core.protocol import (
@@ -22,6 +23,7 @@ from hive_core.protocol import (
 
 _QUESTIONS, _REMINDERS = "/v1/questions", "/v1/reminders"
 _SHOWN_PROPOSALS = 100
+_LISTING = EndpointRule("viewer", "listing")
 
 
 def agent_questions(questions: Questions, reminders: Reminders, gate: Gate) -> list[Endpoint]:
@@ -67,7 +69,25 @@ def operator_answers(questions: Questions, reminders: Reminders) -> list[Endpoin
         return await reminders.listing(call.read(RemindersQuery))
 
     return [
-        Endpoint("GET", _QUESTIONS, "Questions to the operator", listing, QuestionList, query=QuestionsQuery),
-        Endpoint("POST", f"{_QUESTIONS}/{{id}}/answer", "Answer a question", answer, Question, body=AnswerRequest),
-        Endpoint("GET", _REMINDERS, "Reminders that are still to come", to_come, ReminderList, query=RemindersQuery),
+        Endpoint(
+            "GET", _QUESTIONS, "Questions to the operator", listing, QuestionList, query=QuestionsQuery, rule=_LISTING
+        ),
+        Endpoint(
+            "POST",
+            f"{_QUESTIONS}/{{id}}/answer",
+            "Answer a question",
+            answer,
+            Question,
+            body=AnswerRequest,
+            rule=EndpointRule("operator", "question"),
+        ),
+        Endpoint(
+            "GET",
+            _REMINDERS,
+            "Reminders that are still to come",
+            to_come,
+            ReminderList,
+            query=RemindersQuery,
+            rule=_LISTING,
+        ),
     ]

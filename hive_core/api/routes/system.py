@@ -8,6 +8,7 @@ from contextlib import suppress
 from aiohttp import web
 
 from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.rules import PUBLIC, EndpointRule
 from hive_core.errors import bad_request
 from hive_core.gate.gate import Gate
 from hive_core.infra.database import audit
@@ -30,6 +31,7 @@ from hive_core.work.gate.gate import WorkGate
 
 _EVENT_STREAM = "text/event-stream"
 _PROMETHEUS = "text/plain"
+_FILTERED = EndpointRule("viewer", "listing")
 
 
 def hive_status(
@@ -68,9 +70,9 @@ def hive_status(
         return response
 
     return [
-        Endpoint("GET", "/healthz", "Check that the daemon works", health, Health),
-        Endpoint("GET", "/metrics", "Metrics for Prometheus", metrics, _PROMETHEUS),
-        Endpoint("GET", "/v1/status", "The status of the daemon", tell_status, HiveStatus),
+        Endpoint("GET", "/healthz", "Check that the daemon works", health, Health, rule=PUBLIC),
+        Endpoint("GET", "/metrics", "Metrics for Prometheus", metrics, _PROMETHEUS, rule=EndpointRule("admin")),
+        Endpoint("GET", "/v1/status", "The status of the daemon", tell_status, HiveStatus, rule=_FILTERED),
         Endpoint(
             "GET",
             "/v1/events",
@@ -80,6 +82,7 @@ def hive_status(
             query=EventsQuery,
             waits=True,
             load="follows",
+            rule=_FILTERED,
         ),
     ]
 
@@ -140,6 +143,15 @@ def audit_log(database: Database, gate: Gate, work_gate: WorkGate) -> list[Endpo
             AuditList,
             query=AuditQuery,
             load="heavy",
+            rule=_FILTERED,
         ),
-        Endpoint("GET", "/v1/audit/verify", "Verify the audit table", verify, AuditVerification, load="heavy"),
+        Endpoint(
+            "GET",
+            "/v1/audit/verify",
+            "Verify the audit table",
+            verify,
+            AuditVerification,
+            load="heavy",
+            rule=EndpointRule("admin"),
+        ),
     ]

@@ -1,4 +1,4 @@
-"""The tables of endpoints: one for `core.sock`, one for `host.sock`."""
+"""The tables of endpoints: for `core.sock`, for `host.sock`, and for people on `dashboard.sock`."""
 
 from __future__ import annotations
 
@@ -118,14 +118,13 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
     ]
 
 
-def operators_endpoints(services: Services) -> list[Endpoint]:
-    """Return the endpoints of `host.sock`."""
+def people_endpoints(services: Services) -> list[Endpoint]:
+    """Return the endpoints of `dashboard.sock`, which are on `host.sock`, too. Each has a rule."""
     agents, broker, gate, database = services.agents, services.broker, services.gate, services.database
     return [
         *system.hive_status(
             services.status_report.status, database.check, services.status_report.exposition, services.events
         ),
-        *system.database_copies(services.copies, database, services.layout),
         *of_agents.agent_admin(agents, services.lifecycle, gate, services.spending),
         *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
         *agent_activity(services.activities),
@@ -149,28 +148,30 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
         *proposals.file_diffs(gate),
         *proposals.edits(gate),
         *proposals.fetch_permissions(gate),
-        *proposals.index_maintenance(gate, services.work_gate),
         *proposals.pruning(gate),
-        *of_repositories.repositories_endpoints(
-            services.repositories, services.repository_settings.refs, services.repository_settings.github_client_id
-        ),
+        *of_repositories.repository_views(services.repositories, services.repository_settings.github_client_id),
         *system.audit_log(database, gate, services.work_gate),
         *messages.sent_messages(broker),
         *messages.operator_inbox(broker),
         *question_routes.operator_answers(services.questions, services.reminders),
         *access.sessions(agents, services.access, database, services.layout),
-        *account_endpoints(services.people),
-        *account_routes.account_changes(services.people, DEFAULT_ORIGIN),
-        *pages.page_tickets(agents, services.deployments, services.page_access, database, services.layout),
+        *sign_in_routes.sign_in_endpoints(services.people),
+        *sign_in_routes.own_account(services.people),
+        *credential_routes.session_endpoints(services.people),
+        *credential_routes.token_endpoints(services.people),
+        *account_routes.account_views(services.people),
     ]
 
 
-def account_endpoints(people: People) -> list[Endpoint]:
-    """Return the endpoints of accounts that people use as well as the operator on the host."""
+def operators_endpoints(services: Services) -> list[Endpoint]:
+    """Return the endpoints of `host.sock`: those for people, and what only the operator of the host may do."""
     return [
-        *sign_in_routes.sign_in_endpoints(people),
-        *sign_in_routes.own_account(people),
-        *credential_routes.session_endpoints(people),
-        *credential_routes.token_endpoints(people),
-        *account_routes.account_views(people),
+        *people_endpoints(services),
+        *account_routes.account_changes(services.people, DEFAULT_ORIGIN),
+        *system.database_copies(services.copies, services.database, services.layout),
+        *proposals.index_maintenance(services.gate, services.work_gate),
+        *of_repositories.repository_changes(services.repositories, services.repository_settings.refs),
+        *pages.page_tickets(
+            services.agents, services.deployments, services.page_access, services.database, services.layout
+        ),
     ]

@@ -17,7 +17,7 @@ from hive_core.gate.pipeline.build import BuildStep
 from hive_core.gate.pipeline.decide import Decisions
 from hive_core.gate.pipeline.deploy import DeployStep
 from hive_core.gate.pipeline.prune import Pruning
-from hive_core.gate.policy import SYSTEM, Principal, Role, name_from_label
+from hive_core.gate.policy import SYSTEM, principal_of_label
 from hive_core.gate.records import index
 from hive_core.gate.records.commit import read_config
 from hive_core.gate.records.compared import NOT_COMPARED, was_compared
@@ -291,8 +291,6 @@ def _order(name: str) -> tuple[int, int]:
 
 def _transition_of(tag: Tag) -> Transition:
     label = tag.tagger.name
-    name = name_from_label(label)
-    role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
     marker = ENDORSED if tag.name.startswith(f"{ENDORSED}/") else ""
     data = read_text(tag.message)
-    return Transition(data, data.pruned or tag.target, Principal(name, role, label), marker)
+    return Transition(data, data.pruned or tag.target, principal_of_label(label), marker)

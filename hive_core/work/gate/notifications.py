@@ -6,9 +6,9 @@ the first line of a notification, which is made of the hive's own words, names a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from hive_core.gate.policy import name_from_label
+from hive_core.gate.policy import is_operator, name_from_label
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Notification
 from hive_core.infra.git.comparison.shown_diff import ShownDiff
@@ -61,8 +61,7 @@ def notifications_for(
         recipients = [submitter] if was_asked is None else [submitter, name_of(was_asked)]
     else:
         return []
-    known = {*names, OPERATOR} - {change.by.name}
-    return [(name, text) for name in dict.fromkeys(recipients) if name in known]
+    return _to_others(recipients, text, change.by.name, names)
 
 
 def commented(
@@ -75,8 +74,13 @@ def commented(
         f"The comment:\n{Quoted(comment.text).block(_TEXT)}",
         f"Nothing else has happened to it. To change the work, commit and submit again: {_submit(work)}",
     )
-    known = {*names, OPERATOR} - {name_from_label(comment.by)}
-    return [(name, text) for name in dict.fromkeys(to) if name in known]
+    return _to_others(to, text, name_from_label(comment.by), names)
+
+
+def _to_others(recipients: Iterable[str], text: str, by: str, names: Collection[str]) -> list[Notification]:
+    """Return the message for those of the recipients that there are, but for who has caused it."""
+    known = [name for name in dict.fromkeys(recipients) if name in names or is_operator(name)]
+    return [(name, text) for name in known if name != by]
 
 
 def _place(comment: WorkComment) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hive_core.errors import HiveError, forbidden, not_found
-from hive_core.gate.policy import Principal, name_from_label
+from hive_core.gate.policy import Principal, is_operator, name_from_label
 from hive_core.protocol.names import MANAGER, OPERATOR
 
 AGENT = "agent:"
@@ -56,7 +56,7 @@ def deciders(review: Review) -> list[str]:
 
 def next_decider(review: Review, approvals: Sequence[str]) -> str | None:
     """Return the decider whose approval is needed next; None if none is missing. `approvals` are labels of parties."""
-    given = {name_from_label(label) for label in approvals}
+    given = {OPERATOR if is_operator(name) else name for name in map(name_from_label, approvals)}
     if OPERATOR in given:
         return None  # The operator is the last in every order, and their approval is always enough.
     return next((decider for decider in deciders(review) if name_of(decider) not in given), None)
@@ -81,7 +81,7 @@ def check_may_approve(review: Review, approvals: Sequence[str], principal: Princ
     """Raise `own_proposal` or `not_decider` unless the party may approve `work` (such as "web/3") now."""
     _check_decides(review, principal, work, "approve")
     waits_for = next_decider(review, approvals)
-    if waits_for is not None and principal.name == name_of(waits_for):
+    if waits_for is not None and _is(principal, waits_for):
         return
     if principal.role != "operator":
         waiting = f"{work} waits for {describe(waits_for)}" if waits_for else f"{work} waits for nobody's approval"
@@ -95,7 +95,7 @@ def check_may_deny(review: Review, approvals: Sequence[str], principal: Principa
     """Raise `own_proposal` or `not_decider` unless the party may deny `work` now. The operator may always."""
     _check_decides(review, principal, work, "deny")
     waits_for = next_decider(review, approvals)
-    if principal.role != "operator" and (waits_for is None or principal.name != name_of(waits_for)):
+    if principal.role != "operator" and (waits_for is None or not _is(principal, waits_for)):
         waiting = describe(waits_for) if waits_for else "nobody"
         raise forbidden("not_decider", f"{work} waits for {waiting}", "say what you think in a comment")
 
@@ -112,6 +112,10 @@ def unknown_work(repo: str, number: int) -> HiveError:
     """Return the error for work that does not exist, or that the caller may not see."""
     hint = '"hive-c0re work list --state all" shows all, and the tool my_work that of an agent'
     return not_found("unknown_work", f"there is no work {repo}/{number}", hint)
+
+
+def _is(principal: Principal, decider: str) -> bool:
+    return principal.name == name_of(decider) or (decider == "operator" and principal.role == "operator")
 
 
 def _can(decider: str, review: Review) -> bool:

@@ -37,6 +37,19 @@ async def test_socket_is_identity(shared: Daemon) -> None:
         assert (await request(shared.core_socket("ann"), "POST", "/v1/agents/bob/stop", {}, SPOOFED)).status == 403
 
 
+async def test_nobody_is_signed_in_by_the_socket(shared: Daemon) -> None:
+    """Whoever has dashboard.sock alone gets what is public, and neither the rights of its user nor spoofed ones."""
+    place, spoofed = shared.run_dir / "dashboard.sock", {**SPOOFED, "Host": "hive"}
+    health, document = [await request(place, "GET", path) for path in ("/healthz", "/v1/openapi.json")]
+    assert (health.status, document.status) == (200, 200)
+    assert "/v1/repositories/{repo}/send" not in document.json["paths"]
+    with nothing_changes(shared):
+        for method, path in (("GET", "/v1/agents"), ("POST", "/v1/agents/ann/stop"), ("GET", "/v1/events")):
+            for headers in ({}, spoofed):
+                reply = await request(place, method, path, headers=headers)
+                assert (reply.status, reply.code) == (401, "not_signed_in")
+
+
 async def test_operator_is_named(shared: Daemon) -> None:
     """The audit table names the user at the other end of host.sock, as the kernel knows it."""
     user = pwd.getpwuid(os.getuid()).pw_name
@@ -47,8 +60,9 @@ async def test_operator_is_named(shared: Daemon) -> None:
 
 
 async def test_modes(shared: Daemon) -> None:
-    """Nobody but the daemon's user, and for host.sock a group, can reach a socket; directories are closed."""
-    assert stat.S_IMODE(shared.host_socket.stat().st_mode) in (0o600, 0o660)
+    """Nobody but the daemon's user, and a group where there is one, can reach a socket; directories are closed."""
+    for operators in (shared.host_socket, shared.run_dir / "dashboard.sock"):
+        assert stat.S_IMODE(operators.stat().st_mode) in (0o600, 0o660)
     for name in ("ann", "hm1nd"):
         assert stat.S_IMODE(shared.core_socket(name).stat().st_mode) == 0o600
         assert shared.view_socket(name).stat().st_mode == shared.host_socket.stat().st_mode

@@ -51,6 +51,7 @@ from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.providers import ModelRates, ProviderSettings
 from hive_core.protocol.models.settings import RelaySettings
 from hive_core.protocol.network.settings import Egress, EgressLimitSettings
+from hive_core.protocol.people.dashboard import DashboardSettings
 from hive_core.protocol.people.settings import AccountSettings
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.settings import (
@@ -267,6 +268,7 @@ SETTINGS: dict[type[BaseModel], str] = {
     NixOS: "key of nixos",
     LimitCeilings: "key of limits and ceilings",
     Checks: "key of checks",
+    DashboardSettings: "key of dashboard",
     Budgets: "key of budgets",
     RepositorySettings: "key of repositories",
     OfferedBind: "key of a bind",
@@ -281,6 +283,7 @@ SETTINGS: dict[type[BaseModel], str] = {
 }
 SETTINGS_PAGES: dict[type[BaseModel], str] = {
     RepositorySettings: "work",
+    DashboardSettings: "web",
     Egress: "network",
     EgressLimitSettings: "network",
     RelaySettings: "models",

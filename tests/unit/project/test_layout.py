@@ -18,6 +18,8 @@ LARGER = {
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
     # What the operator changes in queues stands beside the leases, whose promises it keeps.
     "hive_core/messaging": 13,
+    # What people may know of agents stands beside what they are signed in with.
+    "hive_core/people": 13,
     "hive_agent/web": 18,
     "hive_agent/web/static": 19,
     # The parts of the harness, the agent's side of sessions, and programs beyond a turn.

@@ -14,6 +14,7 @@ from hive_core.agents.store import AgentRecord
 from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
 from hive_core.api.lent_sockets import UnixSockets
 from hive_core.api.responses import DescriptorResponse
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
@@ -68,6 +69,7 @@ def sessions(agents: AgentRegistry, sockets: UnixSockets, database: Database, la
             body=AccessRequest,
             most_bytes=MAX_REQUEST_BYTES,
             most_values=MOST_VALUES_OF_SPAWN,
+            rule=EndpointRule("operator", "agent"),
         )
     ]
 

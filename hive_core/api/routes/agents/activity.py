@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from hive_core.agents import AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.rules import EndpointRule
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.errors import HiveError
 from hive_core.protocol import (
@@ -146,10 +147,12 @@ class Activities:
 def agent_activity(activities: Activities) -> list[Endpoint]:
     """Return the endpoint that tells what all agents do."""
 
-    async def listing(_: ApiCall) -> ActivityList:
-        return await activities.read()
+    async def listing(call: ApiCall) -> ActivityList:
+        found = await activities.read()
+        return ActivityList(agents=[each for each in found.agents if call.caller.sees(each.agent)])
 
-    return [Endpoint("GET", "/v1/activity", "What running agents do now, and what they use", listing, ActivityList)]
+    summary, rule = "What running agents do now, and what they use", EndpointRule("viewer", "listing")
+    return [Endpoint("GET", "/v1/activity", summary, listing, ActivityList, rule=rule)]
 
 
 def _activity(name: str, known: _Known) -> AgentActivity:

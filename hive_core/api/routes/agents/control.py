@@ -15,6 +15,7 @@ from hive_core.agents import AgentRegistry, DeploymentManager
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.params import number_of
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import HiveError, conflict
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
@@ -43,6 +44,7 @@ from hive_core.protocol import (
 
 _CONTROL = "/v1/agents/{name}/control"
 _SOON = 20.0
+_SEES, _ACTS = EndpointRule("viewer", "agent"), EndpointRule("operator", "agent")
 _LET_GO_ON = ("resume", "retry")
 """Controls with which a person says that the cause of failures is mended."""
 _LOGIN_SECONDS = 150.0
@@ -81,7 +83,7 @@ def harness_control(
             )
 
         where = f"{_CONTROL}/{path}" if path else _CONTROL
-        return Endpoint("GET", where, summary, handle, answer, query=query, waits=True, load="follows")
+        return Endpoint("GET", where, summary, handle, answer, query=query, waits=True, load="follows", rule=_SEES)
 
     def takes(
         path: str, summary: str, body: type[Request] = Request, answer: type[Answer] = Done, seconds: float = _SOON
@@ -101,7 +103,7 @@ def harness_control(
                 return answer.model_validate({})
             return await views.order(name, path, wanted, answer, seconds)
 
-        return Endpoint("POST", f"{_CONTROL}/{path}", summary, handle, answer, body=body)
+        return Endpoint("POST", f"{_CONTROL}/{path}", summary, handle, answer, body=body, rule=_ACTS)
 
     async def events(call: ApiCall) -> web.StreamResponse:
         name = running(call)
@@ -125,6 +127,7 @@ def harness_control(
             "text/event-stream",
             waits=True,
             load="follows",
+            rule=_SEES,
         ),
         takes("cancel", "Stop the running turn, which is then held"),
         takes("retry", "Try a held or waiting turn again now", TurnRequest),
@@ -186,8 +189,17 @@ def message_queues(agents: AgentRegistry, broker: Broker) -> list[Endpoint]:
             Inbox,
             query=PeekQuery,
             load="heavy",
+            rule=_SEES,
         ),
-        Endpoint("POST", f"{one}/remove", "Take a waiting message out of the queue", remove, Done, body=QueueRemoval),
+        Endpoint(
+            "POST",
+            f"{one}/remove",
+            "Take a waiting message out of the queue",
+            remove,
+            Done,
+            body=QueueRemoval,
+            rule=_ACTS,
+        ),
         Endpoint(
             "POST",
             f"{one}/edit",
@@ -196,6 +208,7 @@ def message_queues(agents: AgentRegistry, broker: Broker) -> list[Endpoint]:
             Done,
             body=QueueEdit,
             most_bytes=MAX_REQUEST_BYTES,
+            rule=_ACTS,
         ),
-        Endpoint("POST", f"{one}/move", "Move a waiting message", move, Done, body=QueueMove),
+        Endpoint("POST", f"{one}/move", "Move a waiting message", move, Done, body=QueueMove, rule=_ACTS),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry
 from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
 from hive_core.api.routes.params import agent_name, principal_of
+from hive_core.api.rules import EndpointRule
 from hive_core.gate.gate import Gate
 from hive_core.outside.spending import ModelSpending
 from hive_core.protocol import (
@@ -35,6 +36,7 @@ from hive_core.protocol import (
 )
 
 _AGENT = "/v1/agents/{name}"
+_SEES, _ACTS = EndpointRule("viewer", "agent"), EndpointRule("operator", "agent")
 
 
 def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manager_only: bool) -> list[Endpoint]:
@@ -45,7 +47,7 @@ def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manage
             return await run(call.path["name"], call.caller.actor)
 
         summary = f"{verb.capitalize()} an agent"
-        return Endpoint("POST", f"{_AGENT}/{verb}", summary, handle, AgentStatus, manager_only=manager_only)
+        return Endpoint("POST", f"{_AGENT}/{verb}", summary, handle, AgentStatus, manager_only=manager_only, rule=_ACTS)
 
     async def logs(call: ApiCall) -> LogsAnswer:
         return await agents.logs(call.path["name"], call.read(LogsQuery))
@@ -64,6 +66,7 @@ def agent_management(agents: AgentRegistry, lifecycle: AgentLifecycle, *, manage
             waits=True,
             load="follows",
             manager_only=manager_only,
+            rule=_SEES,
         ),
     ]
 
@@ -103,6 +106,7 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
             Proposal,
             body=RollbackRequest,
             manager_only=manager_only,
+            rule=_ACTS,
         ),
         Endpoint(
             "POST",
@@ -112,6 +116,7 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
             Proposal,
             body=RebuildRequest,
             manager_only=manager_only,
+            rule=_ACTS,
         ),
         Endpoint(
             "GET",
@@ -121,6 +126,7 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
             History,
             query=HistoryQuery,
             manager_only=manager_only,
+            rule=EndpointRule("viewer", "history"),
         ),
     ]
 
@@ -154,7 +160,7 @@ def agent_admin(
         return await gate.agent_submissions.purge_kept(agent_name(call), principal_of(call.caller))
 
     return [
-        Endpoint("GET", "/v1/agents", "All agents", listing, AgentList),
+        Endpoint("GET", "/v1/agents", "All agents", listing, AgentList, rule=EndpointRule("viewer", "listing")),
         Endpoint(
             "POST",
             "/v1/spawn/preview",
@@ -165,9 +171,19 @@ def agent_admin(
             load="heavy",
             most_bytes=MAX_REQUEST_BYTES,
             most_values=MOST_VALUES_OF_SPAWN,
+            rule=EndpointRule("operator", "own"),
         ),
-        Endpoint("GET", "/v1/kept", "Destroyed agents whose files are kept", kept, KeptList),
-        Endpoint("POST", "/v1/kept/{name}/purge", "Remove what is kept of a destroyed agent", purge, DestroyAnswer),
+        Endpoint(
+            "GET", "/v1/kept", "Destroyed agents whose files are kept", kept, KeptList, rule=EndpointRule("admin")
+        ),
+        Endpoint(
+            "POST",
+            "/v1/kept/{name}/purge",
+            "Remove what is kept of a destroyed agent",
+            purge,
+            DestroyAnswer,
+            rule=EndpointRule("admin"),
+        ),
         Endpoint(
             "POST",
             "/v1/agents",
@@ -177,9 +193,12 @@ def agent_admin(
             body=SpawnRequest,
             most_bytes=MAX_REQUEST_BYTES,
             most_values=MOST_VALUES_OF_SPAWN,
+            rule=EndpointRule("operator", "new_agent"),
         ),
-        Endpoint("GET", _AGENT, "One agent", status, AgentStatus),
-        Endpoint("POST", f"{_AGENT}/destroy", "Destroy an agent", destroy, DestroyAnswer, body=DestroyRequest),
+        Endpoint("GET", _AGENT, "One agent", status, AgentStatus, rule=_SEES),
+        Endpoint(
+            "POST", f"{_AGENT}/destroy", "Destroy an agent", destroy, DestroyAnswer, body=DestroyRequest, rule=_ACTS
+        ),
     ]
 
 
@@ -239,7 +258,7 @@ def limit_views(limits: AgentLimits, *, manager_only: bool) -> list[Endpoint]:
         return await limits.read(call.path["name"])
 
     summary = "An agent's limits and its usage"
-    return [Endpoint("GET", _LIMITS, summary, show, LimitsAnswer, manager_only=manager_only)]
+    return [Endpoint("GET", _LIMITS, summary, show, LimitsAnswer, manager_only=manager_only, rule=_SEES)]
 
 
 def limit_changes(limits: AgentLimits) -> list[Endpoint]:
@@ -256,5 +275,6 @@ def limit_changes(limits: AgentLimits) -> list[Endpoint]:
             change,
             LimitsAnswer,
             body=LimitsRequest,
+            rule=_ACTS,
         )
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.params import number_of, principal_of
+from hive_core.api.rules import EndpointRule
 from hive_core.outside.network.network import Network
 from hive_core.protocol import (
     AgentNetwork,
@@ -23,6 +24,7 @@ from hive_core.protocol.names import EVERYONE
 
 _ALL, _OF_AGENT = "/v1/network", "/v1/agents/{name}/network"
 _REQUESTS = f"{_ALL}/requests"
+_SEES, _DECIDES = EndpointRule("viewer", "agent"), EndpointRule("operator", "network_request")
 
 
 def network_views(network: Network) -> list[Endpoint]:
@@ -39,9 +41,18 @@ def network_views(network: Network) -> list[Endpoint]:
 
     what = "What was refused to an agent, and the rules made for it"
     return [
-        Endpoint("GET", _ALL, "What all agents reach, in short", overview, NetworkOverview),
-        Endpoint("GET", _OF_AGENT, "What an agent reaches, and what was refused most", agent, AgentNetwork),
-        Endpoint("GET", f"{_OF_AGENT}/log", what, log, LogsAnswer, query=LogsQuery, waits=True, load="follows"),
+        Endpoint(
+            "GET",
+            _ALL,
+            "What all agents reach, in short",
+            overview,
+            NetworkOverview,
+            rule=EndpointRule("viewer", "listing"),
+        ),
+        Endpoint("GET", _OF_AGENT, "What an agent reaches, and what was refused most", agent, AgentNetwork, rule=_SEES),
+        Endpoint(
+            "GET", f"{_OF_AGENT}/log", what, log, LogsAnswer, query=LogsQuery, waits=True, load="follows", rule=_SEES
+        ),
     ]
 
 
@@ -65,11 +76,16 @@ def network_changes(network: Network) -> list[Endpoint]:
             return await _shown(network, agent)
 
         answer = NetworkOverview if path == _ALL else AgentNetwork
+        rule = EndpointRule("admin") if path == _ALL else EndpointRule("operator", "agent")
         closing = f"End the rules that open everything for {whom}, and the connections that no rule allows"
         return [
-            Endpoint("POST", f"{path}/rules", f"Allow, deny or open hosts for {whom}", make, answer, body=MakeRule),
-            Endpoint("POST", f"{path}/rules/remove", f"Remove a rule of {whom}", remove, answer, body=RemoveRule),
-            Endpoint("POST", f"{path}/close", closing, close, answer),
+            Endpoint(
+                "POST", f"{path}/rules", f"Allow, deny or open hosts for {whom}", make, answer, body=MakeRule, rule=rule
+            ),
+            Endpoint(
+                "POST", f"{path}/rules/remove", f"Remove a rule of {whom}", remove, answer, body=RemoveRule, rule=rule
+            ),
+            Endpoint("POST", f"{path}/close", closing, close, answer, rule=rule),
         ]
 
     return [*changes(_ALL, "all agents"), *changes(_OF_AGENT, "an agent")]
@@ -105,7 +121,15 @@ def host_decisions(network: Network, *, manager_only: bool) -> list[Endpoint]:
 
     one = f"{_REQUESTS}/{{id}}"
     return [
-        Endpoint("GET", _REQUESTS, "Requests to reach hosts", listing, NetworkRequestList, query=NetworkRequestsQuery),
+        Endpoint(
+            "GET",
+            _REQUESTS,
+            "Requests to reach hosts",
+            listing,
+            NetworkRequestList,
+            query=NetworkRequestsQuery,
+            rule=EndpointRule("viewer", "listing"),
+        ),
         Endpoint(
             "POST",
             f"{one}/approve",
@@ -114,6 +138,7 @@ def host_decisions(network: Network, *, manager_only: bool) -> list[Endpoint]:
             NetworkRequest,
             body=ApproveHost,
             manager_only=manager_only,
+            rule=_DECIDES,
         ),
         Endpoint(
             "POST",
@@ -123,5 +148,6 @@ def host_decisions(network: Network, *, manager_only: bool) -> list[Endpoint]:
             NetworkRequest,
             body=DenyHost,
             manager_only=manager_only,
+            rule=_DECIDES,
         ),
     ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from hive_core.agents.grants.secrets import AgentSecrets
 from hive_core.api.endpoint import ApiCall, Endpoint
+from hive_core.api.rules import EndpointRule
 from hive_core.protocol import Done, RemoveSecret, SecretList, SetSecret
 from hive_core.protocol.config.secrets import MAX_SECRET_BYTES
 
 _SECRETS = "/v1/agents/{name}/secrets"
+_ACTS = EndpointRule("operator", "agent")
 _MOST_BYTES = 25 * MAX_SECRET_BYTES
 """Room for the largest secret in Base64, in JSON that writes each character as escapes."""
 
@@ -25,7 +27,24 @@ def agent_secrets(secrets: AgentSecrets) -> list[Endpoint]:
         return await secrets.remove(call.path["name"], call.read(RemoveSecret), call.caller.actor)
 
     return [
-        Endpoint("GET", _SECRETS, "An agent's secrets, without their values", listing, SecretList),
-        Endpoint("POST", _SECRETS, "Give an agent a secret", put, Done, body=SetSecret, most_bytes=_MOST_BYTES),
-        Endpoint("POST", f"{_SECRETS}/remove", "Take a secret away from an agent", remove, Done, body=RemoveSecret),
+        Endpoint(
+            "GET",
+            _SECRETS,
+            "An agent's secrets, without their values",
+            listing,
+            SecretList,
+            rule=EndpointRule("viewer", "agent"),
+        ),
+        Endpoint(
+            "POST", _SECRETS, "Give an agent a secret", put, Done, body=SetSecret, most_bytes=_MOST_BYTES, rule=_ACTS
+        ),
+        Endpoint(
+            "POST",
+            f"{_SECRETS}/remove",
+            "Take a secret away from an agent",
+            remove,
+            Done,
+            body=RemoveSecret,
+            rule=_ACTS,
+        ),
     ]

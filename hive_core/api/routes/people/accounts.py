@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.people.callers import find_person
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import HiveError, not_found
 from hive_core.infra.database.database import to_datetime
 from hive_core.people import People
@@ -35,7 +36,7 @@ def account_views(people: People) -> list[Endpoint]:
             raise HiveError("not_permitted", "only an admin may list the accounts", hint="ask one", status=403)
         return PersonList(people=[_person(each) for each in await people.administration.summaries()])
 
-    return [Endpoint("GET", _PEOPLE, "The accounts of people", listing, PersonList)]
+    return [Endpoint("GET", _PEOPLE, "The accounts of people", listing, PersonList, rule=EndpointRule("admin"))]
 
 
 def account_changes(people: People, origin: str) -> list[Endpoint]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.params import number_of
 from hive_core.api.routes.people.callers import actor_of, check_session, find_person, whose
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import bad_request, forbidden
 from hive_core.infra.database.database import to_datetime
 from hive_core.people import People
@@ -22,6 +23,9 @@ from hive_core.protocol.people.sign_in import (
     SignedInSession,
     TokenList,
 )
+
+_OWN = EndpointRule("viewer", "own")
+"""Of others only for admins, which the endpoints check."""
 
 
 def session_endpoints(people: People) -> list[Endpoint]:
@@ -44,8 +48,10 @@ def session_endpoints(people: People) -> list[Endpoint]:
         return Revoked(sessions=ended.sessions, tokens=ended.tokens, links=ended.links)
 
     return [
-        Endpoint("GET", "/v1/sessions", "The sessions of people", listing, SessionList, query=PersonQuery),
-        Endpoint("POST", "/v1/sessions/revoke-all", "End all sessions", revoke_all, Revoked, body=RevokeAllRequest),
+        Endpoint("GET", "/v1/sessions", "The sessions of people", listing, SessionList, query=PersonQuery, rule=_OWN),
+        Endpoint(
+            "POST", "/v1/sessions/revoke-all", "End all sessions", revoke_all, Revoked, body=RevokeAllRequest, rule=_OWN
+        ),
         _revocation(people, "session", "End a session"),
     ]
 
@@ -78,8 +84,8 @@ def token_endpoints(people: People) -> list[Endpoint]:
         return NewToken(**_token(people, made).model_dump(), token=secret)
 
     return [
-        Endpoint("GET", "/v1/tokens", "The API tokens of people", listing, TokenList, query=PersonQuery),
-        Endpoint("POST", "/v1/tokens", "Make an API token", make, NewToken, body=MakeTokenRequest),
+        Endpoint("GET", "/v1/tokens", "The API tokens of people", listing, TokenList, query=PersonQuery, rule=_OWN),
+        Endpoint("POST", "/v1/tokens", "Make an API token", make, NewToken, body=MakeTokenRequest, rule=_OWN),
         _revocation(people, "token", "End an API token"),
     ]
 
@@ -92,7 +98,7 @@ def _revocation(people: People, kind: CredentialKind, summary: str) -> Endpoint:
         await people.credentials.revoke(number, kind, owner, actor_of(call, person))
         return Done()
 
-    return Endpoint("POST", f"/v1/{kind}s/{{id}}/revoke", summary, revoke, Done, body=RevokeRequest)
+    return Endpoint("POST", f"/v1/{kind}s/{{id}}/revoke", summary, revoke, Done, body=RevokeRequest, rule=_OWN)
 
 
 def _session(found: Credential, current: int | None) -> SignedInSession:

@@ -10,6 +10,7 @@ from hive_core.api.routes.people.callers import (
     person_in_session,
     waits_as_refusals,
 )
+from hive_core.api.rules import PUBLIC, EndpointRule
 from hive_core.infra.database.database import to_datetime
 from hive_core.people import People
 from hive_core.people.sign_in import BegunSession
@@ -42,8 +43,12 @@ def sign_in_endpoints(people: People) -> list[Endpoint]:
             return _answer(await signing_in.set_up(token, request.name, password, client_address(call)))
 
     return [
-        Endpoint("POST", "/v1/sign-in", "Sign in with a password", sign_in, NewSession, body=SignInRequest),
-        Endpoint("POST", "/v1/set-up", "Use a set-up link, and sign in", set_up, NewSession, body=SetUpRequest),
+        Endpoint(
+            "POST", "/v1/sign-in", "Sign in with a password", sign_in, NewSession, body=SignInRequest, rule=PUBLIC
+        ),
+        Endpoint(
+            "POST", "/v1/set-up", "Use a set-up link, and sign in", set_up, NewSession, body=SetUpRequest, rule=PUBLIC
+        ),
     ]
 
 
@@ -77,10 +82,15 @@ def own_account(people: People) -> list[Endpoint]:
         with waits_as_refusals():
             return _answer(await people.signing_in.change_password(person, old, new, client_address(call)))
 
+    own = EndpointRule("viewer", "own")
     return [
-        Endpoint("GET", "/v1/me", "The person whom the request comes from", me, Me),
-        Endpoint("POST", "/v1/me/password", "Choose another password", password, NewSession, body=PasswordRequest),
-        Endpoint("POST", "/v1/sign-out", "End the session of the request", sign_out, Done, body=SignOutRequest),
+        Endpoint("GET", "/v1/me", "The person whom the request comes from", me, Me, rule=own),
+        Endpoint(
+            "POST", "/v1/me/password", "Choose another password", password, NewSession, body=PasswordRequest, rule=own
+        ),
+        Endpoint(
+            "POST", "/v1/sign-out", "End the session of the request", sign_out, Done, body=SignOutRequest, rule=own
+        ),
     ]
 
 

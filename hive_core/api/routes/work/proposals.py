@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.params import place_of, principal_of
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import bad_request
 from hive_core.gate.policy import Principal
 from hive_core.protocol import (
@@ -57,17 +58,26 @@ def work_views(gate: WorkGate) -> list[Endpoint]:
 
     async def changed(call: ApiCall) -> None:
         query, principal = call.read(ProposalQuery), principal_of(call.caller)
-        await gate.queries.wait_for_change(*_work_id(call), query, principal)
+        await gate.queries.wait_for_change(*work_of(call), query, principal)
 
     async def show(call: ApiCall) -> WorkDetail:
-        return await gate.queries.show(*_work_id(call), principal_of(call.caller))
+        return await gate.queries.show(*work_of(call), principal_of(call.caller))
 
     async def log(call: ApiCall) -> LogsAnswer:
-        return await gate.queries.log(*_work_id(call), call.read(LogsQuery), principal_of(call.caller))
+        return await gate.queries.log(*work_of(call), call.read(LogsQuery), principal_of(call.caller))
 
     decisions, retry = gate.decisions, gate.submissions.retry
     return [
-        Endpoint("GET", _ALL, "Work, the newest first", listing, WorkList, query=WorksQuery, load="heavy"),
+        Endpoint(
+            "GET",
+            _ALL,
+            "Work, the newest first",
+            listing,
+            WorkList,
+            query=WorksQuery,
+            load="heavy",
+            rule=EndpointRule("viewer", "listing"),
+        ),
         Endpoint(
             "GET",
             _ONE,
@@ -78,6 +88,7 @@ def work_views(gate: WorkGate) -> list[Endpoint]:
             waits=True,
             until=changed,
             load="heavy",
+            rule=EndpointRule("viewer", "work"),
         ),
         Endpoint(
             "GET",
@@ -88,6 +99,7 @@ def work_views(gate: WorkGate) -> list[Endpoint]:
             query=LogsQuery,
             waits=True,
             load="follows",
+            rule=EndpointRule("viewer", "work"),
         ),
         _act("approve", "Approve work that is checked", decisions.approve, ApproveWork, WorkProposal),
         _act("deny", "Deny work that is checked", decisions.deny, DenyWork, WorkProposal),
@@ -102,10 +114,14 @@ def work_files(gate: WorkGate) -> list[Endpoint]:
 
     async def show(call: ApiCall) -> FileDiff:
         file, query = place_of(call), call.read(FileDiffQuery)
-        return await gate.queries.file_diff(*_work_id(call), file, query, principal_of(call.caller))
+        return await gate.queries.file_diff(*work_of(call), file, query, principal_of(call.caller))
 
     path, summary = f"{_ONE}/files/{{file}}", "The diff of one of its files"
-    return [Endpoint("GET", path, summary, show, FileDiff, query=FileDiffQuery, load="heavy")]
+    return [
+        Endpoint(
+            "GET", path, summary, show, FileDiff, query=FileDiffQuery, load="heavy", rule=EndpointRule("viewer", "work")
+        )
+    ]
 
 
 def _act(
@@ -116,12 +132,12 @@ def _act(
     answer: type[A],
 ) -> Endpoint:
     async def handle(call: ApiCall) -> A:
-        return await run(*_work_id(call), call.read(body), principal_of(call.caller))
+        return await run(*work_of(call), call.read(body), principal_of(call.caller))
 
-    return Endpoint("POST", f"{_ONE}/{verb}", summary, handle, answer, body=body)
+    return Endpoint("POST", f"{_ONE}/{verb}", summary, handle, answer, body=body, rule=EndpointRule("operator", "work"))
 
 
-def _work_id(call: ApiCall) -> tuple[str, int]:
+def work_of(call: ApiCall) -> tuple[str, int]:
     """Return the repository and the number in the path. Raises `bad_repository_name`, `invalid_request`."""
     repo, number = call.path["repo"], call.path["number"]
     if not is_repository_name(repo):

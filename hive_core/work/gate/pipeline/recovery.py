@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from hive_core.gate.policy import SYSTEM, Principal, Role, name_from_label
+from hive_core.gate.policy import SYSTEM, principal_of_label
 from hive_core.gate.records.index import states_from_tags
 from hive_core.gate.records.states import ENDORSED, State, parse_tag_name, tag_name
 from hive_core.gate.records.transitions import Notification
@@ -20,7 +20,6 @@ from hive_core.infra.concurrency.threads import READS
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.refs import RefChange
 from hive_core.infra.git.repository import Repository
-from hive_core.protocol.names import MANAGER, OPERATOR
 from hive_core.work.gate import policy
 from hive_core.work.gate.context import WorkContext
 from hive_core.work.gate.pipeline.check import WorkCheckStep
@@ -204,9 +203,7 @@ def _order(name: str) -> tuple[int, int]:
 
 def _change_of(tag: Tag) -> WorkChange:
     label = tag.tagger.name
-    name = name_from_label(label)
-    role: Role = "operator" if name == OPERATOR else "manager" if name == MANAGER else "agent"
     parsed = parse_tag_name(tag.name)
     marker = tag.name.partition("/")[0] if parsed is None or parsed[0] is None else ""
     data = work_tag.parse_message(tag.message)
-    return WorkChange(data, data.pruned or tag.target, Principal(name, role, label), marker)
+    return WorkChange(data, data.pruned or tag.target, principal_of_label(label), marker)

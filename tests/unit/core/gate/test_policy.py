@@ -20,6 +20,8 @@ BOB = Principal("bob", "agent", "bob")
 MANAGER = Principal("hm1nd", "manager", "hm1nd")
 OPERATOR = Principal("operator", "operator", "operator:alice")
 OTHER_USER = Principal("operator", "operator", "operator:carl")
+ANNA = Principal("person:anna", "operator", "person:anna")
+OTTO = Principal("person:otto", "operator", "person:otto")
 NAMES = {"manager": "hm1nd", "operator": "operator"}
 
 rules = st.sampled_from(["manager", "operator", "both"])
@@ -27,11 +29,11 @@ approvals = st.builds(Approval, config=rules, manager_config=rules, spawn=rules,
 questions = st.builds(
     DecisionRequest,
     st.sampled_from(get_args(ProposalKind)),
-    st.sampled_from(["ada", "hm1nd", "operator"]),
+    st.sampled_from(["ada", "hm1nd", "operator", "person:anna"]),
     st.sampled_from(["ada", "bob", "hm1nd"]),
     st.booleans(),
 )
-parties = st.sampled_from([ADA, BOB, MANAGER, OPERATOR, OTHER_USER])
+parties = st.sampled_from([ADA, BOB, MANAGER, OPERATOR, OTHER_USER, ANNA, OTTO])
 
 
 def code(call: Callable[[], None]) -> str:
@@ -61,8 +63,10 @@ def test_never_the_proposer_never_one_who_is_not_there(approval: Approval, decis
 
 @given(approvals, questions)
 def test_never_nobody(approval: Approval, decision: DecisionRequest) -> None:
-    """What an agent or the manager proposes is decided by somebody else, except a return to what was approved."""
-    if decision.kind not in ("rollback", "rebuild") and decision.proposer != "operator":
+    """What an agent or the manager proposes, and a person's change, is decided by somebody else; a return is not."""
+    if decision.kind not in ("rollback", "rebuild") and decision.proposer in ("ada", "hm1nd"):
+        assert policy.deciders(approval, decision)
+    if decision.kind == "config" and decision.proposer == ANNA.name:
         assert policy.deciders(approval, decision)
 
 
@@ -118,6 +122,7 @@ def test_given_reads_labels() -> None:
     """Of labels and names of rules, those of parties that can be asked count."""
     assert policy.approvals_given(["operator:alice", "rule: manager", "ada"]) == ["operator"]
     assert policy.approvals_given(["hm1nd"]) == ["manager"]
+    assert policy.approvals_given(["person:anna"]) == ["operator"]
 
 
 # --- who may decide ---------------------------------------------------------------------------------------------
@@ -130,7 +135,7 @@ def test_nobody_decides_on_their_own(
     """Whatever the settings, a proposer is refused, unless nobody else is there; so is an agent without a say."""
     may = policy.check_may_approve if approve else policy.check_may_deny
     refused = code(lambda: may(approval, decision, [], principal, "ada/3"))
-    alone = decision.kind == "config" and not decision.has_manager and principal.role == "operator" and approve
+    alone = decision.kind == "config" and not decision.has_manager and principal.name == "operator" and approve
     if principal.name == decision.proposer:
         assert refused == ("" if alone else "own_proposal")
     elif principal.role == "agent":
@@ -194,6 +199,19 @@ def test_users_of_the_operator_are_one_party() -> None:
     """Another user of the operator's socket cannot approve what the first proposed."""
     decision = policy.decision_request("config", OPERATOR.label, "ada", has_manager=True)
     assert code(lambda: policy.check_may_approve(Approval(), decision, [], OTHER_USER, "ada/3")) == "own_proposal"
+
+
+def test_people_are_parties_of_their_own() -> None:
+    """What a person proposed is approved by another person, or on `host.sock`, and withdrawn by themselves only."""
+    decision = policy.decision_request("config", ANNA.label, "ada", has_manager=False)
+    assert policy.deciders(Approval(), decision) == ["operator"]
+    assert code(lambda: policy.check_may_approve(Approval(), decision, [], ANNA, "ada/3")) == "own_proposal"
+    for other in (OTTO, OPERATOR):
+        policy.check_may_approve(Approval(), decision, [], other, "ada/3")
+        assert code(lambda by=other: policy.check_may_withdraw(by, ANNA.label, "ada/3")) == "not_yours"  # type: ignore[misc]
+    policy.check_may_withdraw(ANNA, ANNA.label, "ada/3")
+    assert asked("spawn", ANNA.label) == asked("destroy", ANNA.label) == []
+    assert policy.principal_of_label(ANNA.label) == ANNA
 
 
 # --- who may propose, see and withdraw --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hive_core.api.openapi import describe
 from hive_core.api.routes import proposals as proposal_endpoints
 from hive_core.api.routes.agents import management as agent_endpoints
 from hive_core.api.routes.params import principal_of
-from hive_core.gate.policy import Principal
+from hive_core.gate.policy import Principal, Role
 from hive_core.gate.subject.maintenance import Reindexed
 from hive_core.protocol import (
     AllowFetchesRequest,
@@ -97,7 +97,13 @@ async def ask(gate: FakeGate, tmp_path_factory: pytest.TempPathFactory) -> Async
 @pytest.mark.parametrize("who", [OPERATOR, MANAGER, ADA], ids=lambda who: who.kind)
 def test_a_caller_is_a_party(who: Caller) -> None:
     """A party is who the socket says: its name, what it may do, and how it is named in the audit table."""
-    assert principal_of(who) == Principal(who.name, who.kind, f"{who.kind}:{who.name}")
+    assert principal_of(who) == Principal(who.name, cast(Role, who.kind), f"{who.kind}:{who.name}")
+
+
+def test_a_person_is_a_party() -> None:
+    """A person decides as the operator does, under a name of their own that no agent can have."""
+    anna = Caller("anna", "person", lambda: "person:anna")
+    assert principal_of(anna) == Principal("person:anna", "operator", "person:anna")
 
 
 EVERYONES: list[tuple[str, str, object, tuple[Any, ...]]] = [

@@ -1,0 +1,1 @@
+"""What people and agents may know of each other, by the owners of agents."""

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 
 from hive_core.agents import AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.api.endpoint import ApiCall, Endpoint
-from hive_core.api.rules import EndpointRule
 from hive_core.api.routes.agents.harness_view import HarnessViews
+from hive_core.api.rules import EndpointRule
 from hive_core.errors import HiveError
 from hive_core.protocol import (
     ActivityList,
@@ -149,7 +149,13 @@ def agent_activity(activities: Activities) -> list[Endpoint]:
 
     async def listing(call: ApiCall) -> ActivityList:
         found = await activities.read()
-        return ActivityList(agents=[each for each in found.agents if call.caller.sees(each.agent)])
+        sees = call.caller.sees
+        return found.model_copy(
+            update={
+                "agents": [each for each in found.agents if sees(each.agent)],
+                "spawned_by": {name: by for name, by in found.spawned_by.items() if sees(name)},
+            }
+        )
 
     summary, rule = "What running agents do now, and what they use", EndpointRule("viewer", "listing")
     return [Endpoint("GET", "/v1/activity", summary, listing, ActivityList, rule=rule)]

@@ -24,6 +24,8 @@ from hive_core.protocol.people.sign_in import (
     TokenList,
 )
 
+_MOST_VALUES_OF_TOKEN = 120
+"""A token may be for a hundred agents."""
 _OWN = EndpointRule("viewer", "own")
 """Of others only for admins, which the endpoints check."""
 
@@ -85,7 +87,16 @@ def token_endpoints(people: People) -> list[Endpoint]:
 
     return [
         Endpoint("GET", "/v1/tokens", "The API tokens of people", listing, TokenList, query=PersonQuery, rule=_OWN),
-        Endpoint("POST", "/v1/tokens", "Make an API token", make, NewToken, body=MakeTokenRequest, rule=_OWN),
+        Endpoint(
+            "POST",
+            "/v1/tokens",
+            "Make an API token",
+            make,
+            NewToken,
+            body=MakeTokenRequest,
+            most_values=_MOST_VALUES_OF_TOKEN,
+            rule=_OWN,
+        ),
         _revocation(people, "token", "End an API token"),
     ]
 

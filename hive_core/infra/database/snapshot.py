@@ -31,7 +31,7 @@ class DatabaseFacts:
 
 
 def copy_database(source: Path, target: Path) -> DatabaseFacts:
-    """Copy the committed content of a database into an empty file, and check the copy.
+    """Copy the committed content of a database into an empty file, but for sessions of people, and check the copy.
 
     The daemon can write meanwhile: the copy is what was committed at one moment.
 
@@ -46,11 +46,14 @@ def copy_database(source: Path, target: Path) -> DatabaseFacts:
         old.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         old.backup(new)
         new.execute("PRAGMA journal_mode = DELETE")
+        _leave_out_sign_ins(new)
         return _read_facts(source, new)
 
 
 def check_copy(copy: Path, source: Path) -> DatabaseFacts:
     """Check a copy that the daemon made of `source`, and make it one that needs no files beside it.
+
+    Sessions of people are left out, as in `copy_database`.
 
     Raises HiveError `database_damaged`, `database_unusable`, `schema_too_new`, `disk_full`.
     """
@@ -58,7 +61,19 @@ def check_copy(copy: Path, source: Path) -> DatabaseFacts:
     name = f"file:{quote(str(copy))}?vfs=unix-excl"
     with _errors(source), closing(sqlite3.connect(name, uri=True, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
+        _leave_out_sign_ins(db)
         return _read_facts(source, db)
+
+
+def _leave_out_sign_ins(copy: sqlite3.Connection) -> None:
+    """Delete sessions and set-up links, so that a backup lets nobody in who was signed out after it was made."""
+    tables = {name for (name,) in copy.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if "person_credentials" not in tables:
+        return
+    copy.execute("PRAGMA secure_delete = ON")
+    with copy:
+        copy.execute("DELETE FROM person_credentials WHERE kind = 'session'")
+        copy.execute("DELETE FROM set_up_links")
 
 
 def read_facts(path: Path) -> DatabaseFacts:

@@ -105,6 +105,26 @@ def test_a_hive_is_the_same_after_a_restore(layout: Layout, tmp_path: Path) -> N
     assert stat.S_IMODE(new.database.stat().st_mode) == 0o600
 
 
+def test_nobody_is_signed_in_after_a_restore(layout: Layout, tmp_path: Path) -> None:
+    """Accounts and API tokens are in a backup; of sessions and set-up links not even the digests are."""
+    with closing(sqlite3.connect(layout.database)) as db, db:
+        db.execute("INSERT INTO people VALUES ('ada', 'admin', '$argon2id$x', 1, 1, 1)")
+        for number, kind in enumerate(("session", "token")):
+            columns = "kind, digest, person, made_at, used_at, ends_at"
+            row = (kind, f"digest-of-{kind}", "ada", 1, 1, 2**50 + number)
+            db.execute(f"INSERT INTO person_credentials ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row)
+        db.execute("INSERT INTO set_up_links VALUES ('digest-of-link', 'ada', 'admin', 'operator:root', 1)")
+    new = restored(backup(layout, tmp_path), tmp_path)
+    with closing(sqlite3.connect(new.database)) as db:
+        assert db.execute("SELECT name, role FROM people").fetchall() == [("ada", "admin")]
+        assert db.execute("SELECT kind FROM person_credentials").fetchall() == [("token",)]
+        assert db.execute("SELECT * FROM set_up_links").fetchall() == []
+    content = new.database.read_bytes()
+    assert b"digest-of-token" in content
+    assert b"digest-of-session" not in content
+    assert b"digest-of-link" not in content
+
+
 def test_credentials_are_in_a_backup_as_they_rest(layout: Layout, tmp_path: Path) -> None:
     """Credentials and their key are restored as they were on the disk, encrypted and readable by their owner only."""
     for name in ("keys/0123456789abcdef.key", "values/web.token"):

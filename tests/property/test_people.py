@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from hive_core.errors import HiveError
 from hive_core.people import ROLES, Role, SignedIn
@@ -271,6 +278,7 @@ class PeopleMachine(RuleBasedStateMachine):
         }
 
 
-PeopleMachine.TestCase.settings = settings(max_examples=max(10, settings().max_examples // 2), stateful_step_count=30)
-TestPeople = PeopleMachine.TestCase
-TestPeople.__doc__ = "Whatever happens in whatever order, just those are signed in who should be, with their rights."
+def test_just_those_are_signed_in_who_should_be() -> None:
+    """Whatever happens in whatever order, just those are signed in who should be, with their rights."""
+    examples = max(10, settings().max_examples // 2)
+    run_state_machine_as_test(PeopleMachine, settings=settings(max_examples=examples, stateful_step_count=30))  # type: ignore[no-untyped-call]

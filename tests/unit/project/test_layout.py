@@ -41,7 +41,7 @@ LARGER = {
     # One folder for each subject of the running hive.
     "tests/integration": 17,
     # One property test for each state machine or set of rules.
-    "tests/property": 14,
+    "tests/property": 15,
     # One page for each subject that an operator looks up.
     "docs": 18,
     # The folders of hive_core, and the tests of its own modules.

@@ -281,4 +281,4 @@ class PeopleMachine(RuleBasedStateMachine):
 def test_just_those_are_signed_in_who_should_be() -> None:
     """Whatever happens in whatever order, just those are signed in who should be, with their rights."""
     examples = max(10, settings().max_examples // 2)
-    run_state_machine_as_test(PeopleMachine, settings=settings(max_examples=examples, stateful_step_count=30))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(PeopleMachine, settings=settings(max_examples=examples, stateful_step_count=30))

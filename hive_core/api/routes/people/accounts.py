@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from hive_core.api.endpoint import ApiCall, Endpoint
 from hive_core.api.routes.people.callers import find_person
 from hive_core.api.rules import EndpointRule
@@ -44,7 +42,8 @@ def account_changes(people: People, origin: str) -> list[Endpoint]:
     administration = people.administration
 
     def link(made: MadeLink) -> SetUpLink:
-        url = f"{origin}/setup?token={quote(made.secret)}"
+        # In the fragment, which browsers send to no server, so that no log of a proxy has it.
+        url = f"{origin}/setup#{made.secret}"
         return SetUpLink(name=made.person, role=made.role, url=url, ends_at=to_datetime(made.ends_at))
 
     async def set_up(call: ApiCall) -> SetUpLink:

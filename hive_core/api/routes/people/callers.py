@@ -13,18 +13,23 @@ from hive_core.people.attempts import TooSoon, clean_address
 from hive_core.people.passwords import TooManyPasswords
 from hive_core.people.records import not_signed_in
 
-_BEARER = "Bearer "
+_BEARER = "bearer "
 _BUSY_SECONDS = 5
 
 
 def given_secret(call: ApiCall) -> str:
     """Return the secret that the request comes with; "" if there is none."""
     header = call.raw.headers.get("Authorization", "")
-    return header.removeprefix(_BEARER) if header.startswith(_BEARER) else ""
+    return header[len(_BEARER) :].strip() if header[: len(_BEARER)].lower() == _BEARER else ""
 
 
 async def find_person(people: People, call: ApiCall) -> SignedIn | None:
-    """Return the person behind the request; None for the operator on the host. Raises `not_signed_in`."""
+    """Return the person behind the request; None for the operator on the host. Raises `not_signed_in`.
+
+    On `host.sock`, too, a request may come with the session of a person, and is that person's then.
+    """
+    if call.caller.person is not None:
+        return call.caller.person
     secret = given_secret(call)
     if secret:
         return await people.identify(secret)

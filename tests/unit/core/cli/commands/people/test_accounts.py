@@ -45,7 +45,7 @@ class Host:
 
     async def follow(self, url: str, name: str | None = None) -> str:
         """Use a link, and return the secret of the session."""
-        found = re.fullmatch(rf"{ORIGIN}/setup\?token=(hl_[\w-]{{43}})\n?", url)
+        found = re.fullmatch(rf"{ORIGIN}/setup#(hl_[\w-]{{43}})\n?", url)
         assert found is not None, url
         return (await self.hive.people.signing_in.set_up(found[1], name, PASSWORD, "192.0.2.1")).secret
 

@@ -107,12 +107,20 @@ def harness_control(
 
     async def events(call: ApiCall) -> web.StreamResponse:
         name = running(call)
-        async with views.follow(name, call.raw.headers.get("Last-Event-ID")) as flow:
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-            await response.prepare(call.raw)
-            with suppress(ConnectionError):  # A reader that hangs up is no error.
-                async for event in flow:
-                    await response.write(event)
+        response: web.StreamResponse | None = None
+        try:
+            async with views.follow(name, call.raw.headers.get("Last-Event-ID")) as flow:
+                response = web.StreamResponse(
+                    headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+                )
+                await response.prepare(call.raw)
+                with suppress(ConnectionError):  # A reader that hangs up is no error.
+                    async for event in flow:
+                        await response.write(event)
+        except HiveError:
+            # A harness that was killed: the stream ends, and its reader learns why when it comes back.
+            if response is None:
+                raise
         return response
 
     return [

@@ -26,7 +26,6 @@ from hive_core.agents.page_access import PageAccess
 from hive_core.agents.purge import Purging
 from hive_core.api.lent_sockets import PagePorts, SocketGroup, UnixSockets
 from hive_core.api.refusal_audit import RefusalAudit
-from hive_core.api.routes.agents.activity import Activities
 from hive_core.api.routes.agents.control import go_on_order
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.status_report import StatusReport
@@ -264,8 +263,6 @@ class Daemon:
         spending = open_spending(ledger, settings, agents, broker, reports, let_go_on)
         outside.relay.on_notice = spending.notify
         stack.push_async_callback(spending.close)
-        activities = Activities(agents, deployments, harness_views, limits, gate.queries.spawners)
-        stack.callback(activities.close)
         services = Services(
             layout=layout,
             database=database,
@@ -285,7 +282,6 @@ class Daemon:
             page_access=page_access,
             access=access,
             harness_views=harness_views,
-            activities=activities,
             gate=gate,
             work_gate=work_gate,
             status_report=status_report,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry, DeploymentManager
 from hive_core.agents.grants.secrets import AgentSecrets
@@ -65,7 +66,6 @@ class Services:
     page_access: PageAccess
     access: UnixSockets
     harness_views: HarnessViews
-    activities: Activities
     gate: Gate
     work_gate: WorkGate
     status_report: StatusReport
@@ -77,6 +77,11 @@ class Services:
     spending: ModelSpending
     providers: Mapping[str, ProviderSettings]
     people: People
+
+    @cached_property
+    def activities(self) -> Activities:
+        """What agents do, of which harnesses tell on their sockets, and people ask on theirs."""
+        return Activities(self.agents, self.deployments, self.harness_views, self.limits, self.gate.queries.spawners)
 
 
 def agents_endpoints(services: Services) -> list[Endpoint]:

@@ -91,12 +91,6 @@ class Activities:
         """Keep what an agent's harness has reported."""
         self._known.setdefault(name, _Known()).work = work
 
-    def close(self) -> None:
-        """End the questions that are under way."""
-        for known in self._known.values():
-            if known.task is not None:
-                known.task.cancel()
-
     async def read(self) -> ActivityList:
         """Return what is known, after having asked those of whom something new may be known."""
         running = {each.name: each for each in self._agents.statuses() if each.lifecycle == "running"}

@@ -41,7 +41,7 @@ async def _agents(visit: Visit, arguments: Arguments) -> Pieces:
 
 def _pieces(visit: Visit, rows: list[AgentRow], chosen: Filter) -> Pieces:
     if not rows:
-        return Pieces({"no-agents": visit.fragment("overview/no_agents.html.j2", chosen=chosen)})
+        return Pieces({"no-agents": visit.fragment("overview/nothing.html.j2", what="agents", chosen=chosen)})
     csrf, may_act = csrf_token(visit.credential), visit.visitor.may_act
     return Pieces({f"agent-{row.name}": render_row(row, csrf, may_act=may_act) for row in rows})
 
@@ -55,7 +55,7 @@ def render_row(row: AgentRow, csrf: str, *, may_act: bool) -> Html:
 async def _needs(visit: Visit, _: Arguments) -> Pieces:
     found = await load_needs(visit)
     if not found:
-        return Pieces({"no-needs": visit.fragment("overview/no_needs.html.j2")})
+        return Pieces({"no-needs": visit.fragment("overview/nothing.html.j2", what="needs")})
     now = datetime.now(UTC)
     return Pieces(
         {need.identity: visit.fragment("overview/need.html.j2", need=need, since=age(need.at, now)) for need in found}

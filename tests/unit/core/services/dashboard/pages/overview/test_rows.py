@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hive_core.services.dashboard.pages.overview import render_row
 from hive_core.services.dashboard.pages.overview.graphs import graph, short_size
 from hive_core.services.dashboard.pages.overview.rows import AgentRow, Filter, age, make_rows, order_as_tree
-from tests.unit.core.services.dashboard.overview_answers import HOSTILE, NOW, activity, agent, ago
+from tests.unit.core.services.dashboard.pages.overview.daemon_answers import HOSTILE, NOW, activity, agent, ago
 
 
 def _row(doing: dict[str, Any] | None = None, **changes: Any) -> AgentRow:

@@ -7,7 +7,7 @@ from typing import Any
 from hive_core.protocol.base import PAUSED_BY_OPERATOR
 from hive_core.services.dashboard.pages.overview.needs import Need, find_needs
 from hive_core.services.dashboard.rendering import render
-from tests.unit.core.services.dashboard.overview_answers import HOSTILE, agent, ago
+from tests.unit.core.services.dashboard.pages.overview.daemon_answers import HOSTILE, agent, ago
 
 QUESTION: dict[str, Any] = {
     "id": 3,

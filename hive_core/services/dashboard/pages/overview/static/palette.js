@@ -1,7 +1,7 @@
 // The palette: `/` or Ctrl-K finds pages, agents and actions by their names.
 
 const MOST = 30;
-let dialog, input, list, entries = [], shown = [], chosen = 0;
+let dialog, input, list, report, entries = [], shown = [], chosen = 0;
 
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -15,7 +15,8 @@ function build() {
     "aria-expanded": "true", "aria-controls": "palette-list", "aria-autocomplete": "list", autocomplete: "off",
     placeholder: "Find agents, pages and actions", id: "palette-input" });
   list = make("ul", { role: "listbox", id: "palette-list", "aria-label": "Found" });
-  dialog = make("dialog", { class: "palette", "aria-label": "Palette" }, input, list);
+  report = make("p", { role: "status", class: "hint" });
+  dialog = make("dialog", { class: "palette", "aria-label": "Palette" }, input, report, list);
   document.body.append(dialog);
   input.addEventListener("input", () => show(0));
   input.addEventListener("keydown", (event) => {
@@ -61,21 +62,33 @@ function choose(place) {
 
 function run(entry) {
   if (!entry) return;
-  if (!entry.verb) {
-    window.location.assign(entry.address);
-    return;
+  if (entry.verb) act(entry);
+  else window.location.assign(entry.address);
+}
+
+// Carries an action out without leaving the page.
+async function act(entry) {
+  report.textContent = `${entry.label} …`;
+  const headers = { "Hive-Csrf": document.querySelector("meta[name=csrf]").content };
+  const body = new URLSearchParams({ do: entry.verb });
+  try {
+    // The answer to a form is another page, which is not needed.
+    const answer = await fetch(entry.address, { method: "POST", headers, body, redirect: "manual" });
+    if (answer.type === "opaqueredirect" || answer.ok) {
+      dialog.close();
+      return;
+    }
+    const { error } = await answer.json();
+    report.textContent = error.hint ? `${error.message}: ${error.hint}` : error.message;
+  } catch {
+    report.textContent = "The dashboard does not answer: look at the agent's state.";
   }
-  const form = make("form", { method: "post", action: entry.address, hidden: "" });
-  const csrf = document.querySelector("meta[name=csrf]").content;
-  for (const [name, value] of [["csrf", csrf], ["do", entry.verb]]) form.append(make("input", { type: "hidden", name, value }));
-  document.body.append(form);
-  form.submit();
 }
 
 async function open() {
   if (!dialog) build();
   if (dialog.open) return;
-  input.value = "";
+  input.value = report.textContent = "";
   entries = [];
   dialog.showModal();
   show(0);

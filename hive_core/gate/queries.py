@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from hive_core.errors import HiveError, conflict, forbidden
+from hive_core.errors import HiveError, conflict, forbidden, not_found
 from hive_core.gate import policy
 from hive_core.gate.context import GateContext, unknown_proposal
 from hive_core.gate.intake.given_files import read_files
 from hive_core.gate.policy import Principal
 from hive_core.gate.records import index, tag_message
-from hive_core.gate.records.commit import shown_diff
+from hive_core.gate.records.commit import read_config, shown_diff
 from hive_core.gate.records.fetches import fetches_to_protocol
 from hive_core.gate.records.index import ProposalRow
+from hive_core.gate.records.settings_diff import describe_changes
 from hive_core.gate.records.states import State
 from hive_core.gate.records.tag_message import ProposalTag
 from hive_core.gate.subject.file_diff import MOST_FILE_DIFF, find_file, read_file_diff
@@ -30,6 +31,7 @@ from hive_core.infra.git.repository import FileView, Repository
 from hive_core.protocol import (
     ConfigurationFiles,
     Deployment,
+    DeploymentChanges,
     FileDiff,
     FileDiffQuery,
     History,
@@ -45,6 +47,8 @@ from hive_core.protocol import (
 T = TypeVar("T")
 
 _SHOWN_DIFF = 64 * 1024
+_CHANGES = 512 * 1024
+"""Bytes of a comparison of two deployments."""
 _KEPT_BYTES = 8 * 1024 * 1024
 """Size of the contents of proposals that are kept for the next question about them."""
 
@@ -151,6 +155,34 @@ class ProposalQueries:
         newest = await self._context.database.read(lambda db: index.last_deployed(db, agent))
         current = None if newest is None else newest.number
         return History(agent=agent, deployments=[_deployment(row, current=row.number == current) for row in rows])
+
+    async def changes_since(self, agent: str, number: int) -> DeploymentChanges:
+        """Compare an earlier deployment with the active one. Raises `unknown_agent`, `unknown_deployment`."""
+        await self._context.recovered.wait()
+        self._context.agents.record(agent)
+        row = await self._context.database.read(lambda db: index.find(db, agent, number))
+        newest = await self._context.database.read(lambda db: index.last_deployed(db, agent))
+        if row is None or newest is None or row.state is not State.DEPLOYED or row.kind == "destroy":
+            hint = f"hive-c0re history {agent} shows those"
+            raise not_found("unknown_deployment", f"{agent} has no deployment {number}", hint)
+        older, active = row, newest
+
+        def read(repository: Repository) -> DeploymentChanges:
+            diff = shown_diff(repository, replace(active, base=older.commit), active.commit, _CHANGES)
+            old, new = (read_config(repository, each.commit) for each in (older, active))
+            return DeploymentChanges(
+                agent=agent,
+                number=number,
+                commit=older.commit,
+                current=active.number,
+                current_commit=active.commit,
+                settings=describe_changes(old, new),
+                files=list(diff.files),
+                diff=diff.text,
+                diff_bytes=diff.size,
+            )
+
+        return await self._context.in_repository(agent, read, READS)
 
     async def deployed_files(self, agent: str) -> ConfigurationFiles:
         """Return the files that an agent runs on. Raises `unknown_agent`, `nothing_deployed`, those of `read_files`."""

@@ -286,6 +286,23 @@ class History(Answer):
     deployments: list[Deployment]
 
 
+class DeploymentChanges(Answer):
+    """The difference between an earlier deployment and the active one, `current`, of which `diff` is cut at 512 KiB.
+
+    `settings` are the changes of agent.toml in words.
+    """
+
+    agent: str
+    number: int
+    commit: str
+    current: int
+    current_commit: str
+    settings: list[str]
+    files: list[ChangedFile]
+    diff: str
+    diff_bytes: int
+
+
 class ReindexAnswer(Answer):
     """The index after its rebuild from the tags. `changed` counts the proposals whose entries were corrected.
 

@@ -18,6 +18,7 @@ from hive_core.protocol import (
     ApproveRequest,
     ConfigurationFiles,
     DenyRequest,
+    DeploymentChanges,
     EditRequest,
     FileDiff,
     FileDiffQuery,
@@ -118,25 +119,36 @@ def decisions(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
     ]
 
 
-def file_diffs(gate: Gate) -> list[Endpoint]:
-    """Return the operator's endpoint to read the diff of a proposal file by file."""
+def comparisons(gate: Gate) -> list[Endpoint]:
+    """Return the operator's endpoints to read a diff file by file, and to compare deployments."""
 
     async def show(call: ApiCall) -> FileDiff:
         file, query = place_of(call), call.read(FileDiffQuery)
         return await gate.queries.file_diff(*proposal_of(call), file, query, principal_of(call.caller))
 
-    path, summary = f"{_ONE}/files/{{file}}", "The diff of one of its files"
+    async def changes(call: ApiCall) -> DeploymentChanges:
+        return await gate.queries.changes_since(*proposal_of(call))
+
     return [
         Endpoint(
             "GET",
-            path,
-            summary,
+            f"{_ONE}/files/{{file}}",
+            "The diff of one of its files",
             show,
             FileDiff,
             query=FileDiffQuery,
             load="heavy",
             rule=EndpointRule("viewer", "proposal"),
-        )
+        ),
+        Endpoint(
+            "GET",
+            "/v1/agents/{name}/history/{number}",
+            "What changed since a deployment",
+            changes,
+            DeploymentChanges,
+            load="heavy",
+            rule=EndpointRule("viewer", "agent"),
+        ),
     ]
 
 

@@ -150,7 +150,7 @@ def people_endpoints(services: Services) -> list[Endpoint]:
         *proposals.decisions(gate, manager_only=False),
         *of_work.work_views(services.work_gate),
         *of_work.work_files(services.work_gate),
-        *proposals.file_diffs(gate),
+        *proposals.comparisons(gate),
         *proposals.edits(gate),
         *proposals.fetch_permissions(gate),
         *proposals.pruning(gate),

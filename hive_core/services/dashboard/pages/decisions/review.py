@@ -11,7 +11,7 @@ from hive_core.errors import HiveError
 from hive_core.services.dashboard.live import Arguments, LivePart
 from hive_core.services.dashboard.pages.decisions import words
 from hive_core.services.dashboard.pages.decisions.files import DiffChoice, entries_of, first_to_show, show_diff
-from hive_core.services.dashboard.pages.decisions.subject import Kind, Subject, subject_in
+from hive_core.services.dashboard.pages.decisions.subject import Kind, Subject, number_in, subject_in
 from hive_core.services.dashboard.rendering import Html
 from hive_core.services.dashboard.visit import Show, Visit, WebPage
 from hive_core.text import visible
@@ -32,7 +32,7 @@ async def show_review(
         if not entries:
             raise HiveError("not_found", f"{subject.name} changes no such file", status=404)
     shown = {
-        entry.place: await show_diff(visit, subject, detail, entry, choice, _first_line(visit))
+        entry.place: await show_diff(visit, subject, detail, entry, choice, number_in(visit.query, "first", "0"))
         for entry in entries
         if entry.place in first_to_show(entries)
     }
@@ -112,7 +112,7 @@ def _pages(kind: Kind) -> list[WebPage]:
         return await show_review(visit, subject_in(kind, visit.path))
 
     async def show_file(visit: Visit) -> web.StreamResponse:
-        subject, place = subject_in(kind, visit.path), _number(visit.path["file"])
+        subject, place = subject_in(kind, visit.path), number_in(visit.path, "file")
         if "fragment" not in visit.query:
             return await show_review(visit, subject, only=place)
         detail = await subject.read(visit)
@@ -120,7 +120,9 @@ def _pages(kind: Kind) -> list[WebPage]:
             raise HiveError("other_commit", f"{subject.name} has another commit now", hint="load the page", status=409)
         for entry in entries_of(detail)[0]:
             if entry.place == place:
-                html = await show_diff(visit, subject, detail, entry, DiffChoice.of(visit.query), _first_line(visit))
+                html = await show_diff(
+                    visit, subject, detail, entry, DiffChoice.of(visit.query), number_in(visit.query, "first", "0")
+                )
                 return web.Response(text=html, content_type="text/html")
         raise HiveError("not_found", f"{subject.name} changes no such file", status=404)
 
@@ -136,17 +138,6 @@ def _pages(kind: Kind) -> list[WebPage]:
 
     shows: list[tuple[str, Show]] = [("", show), ("/files/{file}", show_file), ("/log", follow_log)]
     return [WebPage("GET", base + path, handler) for path, handler in shows]
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise HiveError("not_found", "there is nothing at this address", status=404)
-    return int(text)
-
-
-def _first_line(visit: Visit) -> int:
-    text = visit.query.get("first", "0")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 PAGES = [*_pages("agents"), *_pages("work")]

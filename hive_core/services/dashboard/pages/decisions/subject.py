@@ -53,7 +53,12 @@ class Subject:
 
 def subject_in(kind: Kind, fields: Arguments) -> Subject:
     """Return the subject that a path or the arguments of a live part name. Raises `not_found`."""
-    number = fields.get("number", "")
-    if not (number.isascii() and number.isdigit() and len(number) < 20):
+    return Subject(kind, fields.get("owner", ""), number_in(fields))
+
+
+def number_in(fields: Arguments, name: str = "number", usual: str = "") -> int:
+    """Return the number in a field. Raises `not_found` if there is none, and no usual one."""
+    number = fields.get(name, usual)
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
         raise HiveError("not_found", "there is nothing at this address", status=404)
-    return Subject(kind, fields.get("owner", ""), int(number))
+    return int(number)

@@ -15,6 +15,10 @@ async def test_rollback(gate_hive: GateHive) -> None:
     await gate_hive.deploy("ada", "first")
     await gate_hive.deploy("ada", "second")
     await gate_hive.built("ada", "third")
+    since = await gate_hive.gate.queries.changes_since("ada", 1)
+    assert (since.current, [file.path for file in since.files], since.settings) == (2, ["prompt.md"], [])
+    assert "-first\n+second\n" in since.diff
+    assert (await refused(gate_hive.gate.queries.changes_since("ada", 3))).code == "unknown_deployment"
     orders = gate_hive.runtime.orders.qsize()
     back = await gate_hive.gate.decisions.rollback("ada", RollbackRequest(note="worse"), MANAGER)
     assert (back.number, back.kind) == (4, "rollback")

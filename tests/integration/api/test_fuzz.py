@@ -150,7 +150,7 @@ class Socket:
                 if "{repo}" in operation.path:
                     repository = "old" if operation.path.endswith("/remove") else "web"
                     self._ask(operation, GenerationMode.POSITIVE, {"repo": repository})
-                if "{name}/{number}" in operation.path:
+                if "{name}" in operation.path and "{number}" in operation.path:
                     first_file = {"file": "0"} if "{file}" in operation.path else {}
                     self._ask(operation, GenerationMode.POSITIVE, self._spawned | first_file)
                 if "{id}" in operation.path:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from hive_core.services.dashboard.pages.decisions.diff.parse import FileSection, ParsedDiff, parse_diff
-from hive_core.services.dashboard.pages.decisions.diff.rows import View, show_file
+from hive_core.services.dashboard.markup.making import MARKUP
+from hive_core.services.dashboard.pages.decisions.diff.colours import colour_lines
+from hive_core.services.dashboard.pages.decisions.diff.parse import DiffLine, FileSection, ParsedDiff, parse_diff
+from hive_core.services.dashboard.pages.decisions.diff.rows import ShownFile, View, show_file
 from hive_core.services.dashboard.pages.decisions.subject import Subject
 from hive_core.services.dashboard.rendering import Html
 from hive_core.services.dashboard.visit import Visit
@@ -121,11 +123,13 @@ async def show_diff(
         parsed = parse_diff(answer["diff"])
         preface, sections = parsed.preface, parsed.files
         cut = len(answer["diff"].encode(errors="surrogatepass")) < answer["diff_bytes"]
+    shown = [(section, show_file(section, choice.view, first)) for section in sections]
     return visit.fragment(
         "decisions/templates/file.html.j2",
         entry=entry,
         preface=preface,
-        sections=[(section, show_file(section, choice.view, first)) for section in sections],
+        sections=shown,
+        colours=await coloured(visit, entry.path, shown),
         choice=choice,
         subject=subject,
         first=first,
@@ -133,6 +137,15 @@ async def show_diff(
         command=_command(subject, detail),
         may_comment=visit.visitor.may_act and detail["state"] == "built",
     )
+
+
+async def coloured(visit: Visit, path: str, shown: Sequence[tuple[FileSection, ShownFile]]) -> dict[DiffLine, Html]:
+    """Return the HTML of lines whose language is known by the name of the file."""
+    highlight = visit.request.app[MARKUP].lines
+    found: dict[DiffLine, Html] = {}
+    for _, file in shown:
+        found |= await colour_lines(file, path, highlight)
+    return found
 
 
 def _command(subject: Subject, detail: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from hive_core.services.dashboard.hive_client import HiveEvent, path_of
 from hive_core.services.dashboard.live import Arguments, LivePart
 from hive_core.services.dashboard.pages.decisions import words
 from hive_core.services.dashboard.pages.decisions.diff.rows import show_file
-from hive_core.services.dashboard.pages.decisions.files import DiffChoice, entries_of
+from hive_core.services.dashboard.pages.decisions.files import DiffChoice, coloured, entries_of
 from hive_core.services.dashboard.pages.decisions.subject import Subject, number_in
 from hive_core.services.dashboard.rendering import Html
 from hive_core.services.dashboard.visit import Visit, WebPage
@@ -57,11 +57,13 @@ async def _show_since(visit: Visit, problem: HiveError | None = None, note: str 
     shown = []
     for entry in entries:
         sections = [entry.section] if entry.section is not None else []
+        rows = [(section, show_file(section, choice.view, 0, 1_000_000)) for section in sections]
         html = visit.fragment(
             "decisions/templates/file.html.j2",
             entry=entry,
             preface=[],
-            sections=[(section, show_file(section, choice.view, 0, 1_000_000)) for section in sections],
+            sections=rows,
+            colours=await coloured(visit, entry.path, rows),
             choice=choice,
             subject=subject,
             first=0,

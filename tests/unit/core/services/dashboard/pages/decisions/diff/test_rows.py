@@ -70,6 +70,7 @@ def _html(diff: str, view: View = "inline", first: int = 0) -> tuple[Html, Shown
         "entry": FileEntry(0, "x", "changed", "1 byte", [], None),
         "preface": parsed.preface,
         "sections": sections,
+        "colours": {},
         "choice": DiffChoice(view),
         "subject": Subject("agents", "ada", 3),
         "first": first,

@@ -4,6 +4,7 @@ from hive_core.services.dashboard.live import LivePart
 from hive_core.services.dashboard.pages import (
     agents,
     decisions,
+    hive,
     lifecycle,
     new_agent,
     overview,
@@ -20,6 +21,7 @@ def all_pages() -> list[WebPage]:
         *overview.PAGES,
         *agents.PAGES,
         *decisions.PAGES,
+        *hive.PAGES,
         *lifecycle.PAGES,
         *new_agent.PAGES,
         *repositories.PAGES,

@@ -55,9 +55,8 @@ from hive_core.outside.models.opening import model_checks
 from hive_core.outside.opening import open_outside
 from hive_core.outside.spending import open_spending
 from hive_core.people import People
-from hive_core.people.ownership.sight import ADMINS
+from hive_core.people.ownership.owners import Owners
 from hive_core.protocol.config.limits import memory_bytes
-from hive_core.protocol.names import MANAGER
 from hive_core.runtimes import open_runtime
 from hive_core.runtimes.base import Runtime
 from hive_core.runtimes.local.leftovers import kill_leftovers
@@ -131,7 +130,8 @@ class Daemon:
         writing = self._part("database writer", database.run())
         stack.push_async_callback(_finish_writing, database, writing)
 
-        directory = Directory()
+        owners = Owners()
+        directory = Directory(owners.apart)
         broker = Broker(
             database,
             directory,
@@ -144,6 +144,7 @@ class Daemon:
         await broker.open()
         await space.measure()
         people = await stack.enter_async_context(People.opened(database, settings.accounts))
+        await owners.open(database, people.is_person)
         questions = Questions(database, broker, directory, events)
         reminders = Reminders(database, broker)
         scheduler = Scheduler(database, questions, reminders)
@@ -162,6 +163,7 @@ class Daemon:
         reports = HarnessReports(events, broker, directory, runtime)
         agents = AgentRegistry(layout=layout, directory=directory, broker=broker, runtime=runtime, reports=reports)
         agents.is_person = people.is_person
+        agents.find_owner = owners.owner_of
         outside = await open_outside(settings, layout, database=database, broker=broker, agents=agents, events=events)
         network, ledger = outside.network, outside.ledger
         credentials = CredentialStore(layout.credentials)
@@ -293,6 +295,7 @@ class Daemon:
             spending=spending,
             providers=settings.relay.providers,
             people=people,
+            owners=owners,
         )
         await core.serve(agents_endpoints(services))
         stack.push_async_callback(core.close_all)
@@ -310,8 +313,7 @@ class Daemon:
         host = HostSocket(layout.host_socket, settings.socket_group, operators_endpoints(services), refused, timed)
         await host.open()
         stack.push_async_callback(host.close)
-        owners = {MANAGER: ADMINS}
-        dashboard = people_socket(services, settings.dashboard.group, owners, refused, timed)
+        dashboard = people_socket(services, settings.dashboard.group, refused, timed)
         await dashboard.open()
         stack.push_async_callback(dashboard.close)
         # Long polls end first, because closing the sockets waits for them.

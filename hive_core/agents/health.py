@@ -16,8 +16,8 @@ from hive_core.infra.concurrency.wakeups import Wakeups
 from hive_core.infra.processes import ListeningProcess
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker, Directory
-from hive_core.protocol import HarnessState, SendRequest
-from hive_core.protocol.names import MANAGER, OPERATOR, SYSTEM
+from hive_core.protocol import HarnessState
+from hive_core.protocol.names import MANAGER, OPERATOR
 from hive_core.runtimes.base import Runtime, UnitState
 from hive_core.text import Quoted, quote_log_lines
 
@@ -247,7 +247,7 @@ class HarnessReports:
         to = MANAGER if name != MANAGER and MANAGER in self._directory else OPERATOR
         for recipient in dict.fromkeys([to, OPERATOR] if operator_too else [to]):
             try:
-                await self._broker.send(SYSTEM, SendRequest(to=recipient, body=text))
+                await self._broker.announce([(recipient, text)], lambda _: None, name)
             except HiveError as error:
                 # Usually a full inbox. There is no other recipient.
                 _log.warning("announcement not stored", agent=name, to=recipient, code=error.code)

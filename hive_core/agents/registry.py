@@ -42,6 +42,7 @@ class AgentRegistry:
         self.find_network_state: Callable[[AgentRecord], NetworkState] = lambda _: NetworkState()
         self.is_person: Callable[[str], bool] = lambda _: False
         """Returns True for the name of an account, which no agent may have."""
+        self.find_owner: Callable[[str], str | None] = lambda _: None
         self._layout = layout
         self._directory = directory
         self._broker = broker
@@ -234,6 +235,7 @@ class AgentRegistry:
             services=sorted(set(record.config.services)),
             repos=list(record.config.repos),
             secrets=list(record.config.secrets),
+            owner=self.find_owner(record.name),
         )
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "secret": Lazy(
         "hive_core.cli.commands.agents.secrets:secret", "Give secrets to agents, list them, and take them away."
     ),
+    "owner": Lazy("hive_core.cli.commands.agents.owner:owner", "Show or change the person to whom an agent belongs."),
     "net": Lazy(
         "hive_core.cli.commands.outside.network:net", "Show and change what agents reach, and decide on requests."
     ),
@@ -133,7 +134,7 @@ ALIASES = {"ls": "list", "ps": "list", "rm": "destroy"}
 SECTIONS = {
     "Agents": (
         *("spawn", "list", "show", "start", "stop", "restart", "destroy"),
-        *("limits", "secret", "net", "usage", "budget"),
+        *("owner", "limits", "secret", "net", "usage", "budget"),
     ),
     "Steering": (
         *("run", "transcript", "cancel", "retry", "skip", "pause", "resume", "queue"),

@@ -9,10 +9,11 @@ themselves; whoever speaks on `host.sock` is the party `operator`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from hive_core.errors import HiveError, conflict, forbidden
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import Decider, ProposalKind
 from hive_core.protocol.names import MANAGER, OPERATOR, is_person
 from hive_core.settings import Approval
@@ -25,12 +26,13 @@ Role = Literal["agent", "manager", "operator", "system"]
 class Principal:
     """A caller. `name` is an agent's, `operator`, `person:<name>` or `system`.
 
-    `actor` is how the audit table and the tags name it.
+    `actor` is how the audit table and the tags name it. `sees` are the agents of which it may know, by their owners.
     """
 
     name: str
     role: Role
     actor: str
+    sees: Sight = field(default=EVERYTHING, compare=False)
 
     @property
     def label(self) -> str:
@@ -207,7 +209,7 @@ def inherited_approvals(deployed: int, approvals: Sequence[str]) -> list[str]:
 
 def can_see(principal: Principal, agent: str) -> bool:
     """Return True if the party may see the proposals about `agent`."""
-    return _decides(principal) or principal.name == agent
+    return principal.sees(agent) and (_decides(principal) or principal.name == agent)
 
 
 def check_may_approve(

@@ -85,7 +85,7 @@ class ProposalQueries:
             query = query.model_copy(update={"agent": principal.name})
 
         def read(db: sqlite3.Connection) -> ProposalList:
-            rows, total = index.select(db, query)
+            rows, total = index.select(db, query, principal.sees)
             return ProposalList(proposals=[self._context.to_protocol(row) for row in rows], total=total)
 
         return await self._context.database.scan(read)

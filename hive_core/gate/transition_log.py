@@ -81,6 +81,9 @@ class TransitionLog(TagLog[Transition, ProposalRow]):
         diff = await READS.run(self._read_diff, transition) if _asks_about_diff(transition) else ShownDiff()
         return notifications_for(transition, self._directory.names(), was_asked=was_asked, diff=diff)
 
+    def about(self, row: ProposalRow) -> str:
+        return row.agent
+
     def publish(self, change: Transition) -> None:
         data = change.data
         fields = {"agent": data.agent, "number": data.number, "kind": data.kind, "state": data.state.value}

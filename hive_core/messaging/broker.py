@@ -15,12 +15,13 @@ from hive_core.infra.database.connection import Operation
 from hive_core.infra.database.database import Database, milliseconds, steady_milliseconds
 from hive_core.infra.database.space import DatabaseSpace
 from hive_core.infra.telemetry.events import EventHub
-from hive_core.messaging import leases, queue, store
+from hive_core.messaging import leases, person_inbox, queue, store
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
 from hive_core.messaging.fairness.loops import LONGEST_DELAY
 from hive_core.messaging.fairness.pacing import Pacer
+from hive_core.messaging.person_inbox import Reader
 from hive_core.messaging.receiving import Receiver, message, waiting
 from hive_core.messaging.sending import OutgoingMessage, Sender
 from hive_core.messaging.store import AcknowledgedMessage
@@ -117,13 +118,15 @@ class Broker:
         """End every long poll at once, also those that begin later."""
         self._wakeups.close()
 
-    async def send(self, sender: str, request: SendRequest) -> SendAnswer:
+    async def send(self, sender: str, request: SendRequest, by: Reader | None = None) -> SendAnswer:
         """Store a message durably and wake its recipients; raises what `Sender.send` raises."""
-        return await self._sender.send(sender, request)
+        return await self._sender.send(sender, request, by=by)
 
-    async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+    async def announce(
+        self, notifications: Sequence[tuple[str, str]], within: Operation[T], about: str | None = None
+    ) -> T:
         """Carry out `within` and store messages from `system` in the same transaction; see `Sender`."""
-        return await self._sender.announce(notifications, within)
+        return await self._sender.announce(notifications, within, about)
 
     async def deliver(
         self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T], *, read: int | None = None
@@ -256,10 +259,30 @@ class Broker:
         """Mark messages of the operator as read."""
         return await self._finish(OPERATOR, None, ids)
 
-    async def wait_reply(self, number: int, wait_seconds: float) -> ReplyAnswer:
-        """Wait for the answer to a message of the operator, or until none is to come; raises `unknown_message`."""
+    async def inbox_of(self, reader: Reader, query: InboxQuery) -> InboxAnswer:
+        """Return the newest of a person's messages; see `person_inbox`."""
+        unread, limit, before = query.view == "unread", query.limit, query.before
+        rows, total = await self._database.scan(
+            lambda db: person_inbox.read(db, reader, unread=unread, limit=limit, before=before)
+        )
+        return InboxAnswer(messages=[message(row) for row in rows], unread=total)
+
+    async def mark_read_by(self, reader: Reader, ids: Sequence[int]) -> LeaseAnswer:
+        """Mark messages of a person as read, for whom they are then also read in the operator's inbox on the host."""
+        chosen = list(dict.fromkeys(ids))
+        done = await self._database.write(lambda db: person_inbox.mark_read(db, reader, chosen))
+        await self._finish(OPERATOR, None, done)
+        return LeaseAnswer(ids=done)
+
+    async def wait_reply(self, number: int, wait_seconds: float, person: str | None = None) -> ReplyAnswer:
+        """Wait for the answer to a message of the operator, or until none is to come; raises `unknown_message`.
+
+        With `person`, only that person's messages are known.
+        """
         asked = await self._database.read(lambda db: store.find_message(db, number))
         if asked is None or asked.sender != OPERATOR:
+            raise store.unknown_message(number)
+        if person is not None and not await self._database.read(lambda db: person_inbox.has_sent(db, person, number)):
             raise store.unknown_message(number)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_seconds

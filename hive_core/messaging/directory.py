@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hive_core.errors import HiveError, conflict, forbidden, not_found
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import Kind
 from hive_core.protocol.names import EVERYONE, MANAGER, OPERATOR, SYSTEM, is_person
 
@@ -22,7 +24,9 @@ class Member:
 class Directory:
     """The agents of the hive. The agents' registry fills it."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Callable[[str, str], bool] | None = None) -> None:
+        """`apart` returns whether two agents may not know of each other; without it all may."""
+        self._apart = apart
         self._members: dict[str, Member] = {}
 
     def put(self, member: Member) -> None:
@@ -47,8 +51,19 @@ class Directory:
             raise not_found("unknown_agent", f"there is no agent {name!r}", "hive-c0re list shows those there are")
         return member
 
-    def recipients(self, sender: str, to: str) -> list[str]:
-        """Return the names of all recipients of a message from `sender` to `to`.
+    def peers(self, name: str) -> list[str]:
+        """Return the names of the agents of which the agent `name` may know, itself among them."""
+        return [other for other in self.names() if not self._are_apart(name, other)]
+
+    def known_to(self, name: str) -> list[str]:
+        """Return the names of which an agent may know, also one that is not there yet."""
+        return [other for other in self.names() if self._apart is None or not self._apart(name, other)]
+
+    def _are_apart(self, one: str, other: str) -> bool:
+        return self._apart is not None and one in self._members and self._apart(one, other)
+
+    def recipients(self, sender: str, to: str, sees: Sight = EVERYTHING) -> list[str]:
+        """Return the names of all recipients of a message from `sender` to `to`; `sees` are those that a person sees.
 
         Raises `unknown_recipient`, or `recipient_not_allowed` where the sender's list does not hold `to`.
         """
@@ -61,15 +76,16 @@ class Directory:
                 f"its agent.toml allows: {allowed}",
             )
         if to == EVERYONE:
-            everyone = sorted(name for name in self._members if name != sender)
+            everyone = [name for name in self.peers(sender) if name != sender and sees(name)]
             if not everyone:
                 raise not_found("unknown_recipient", "there is nobody else in the hive", "write to operator")
             return everyone
-        if to == OPERATOR or to in self._members:
+        if to == OPERATOR or (to in self._members and sees(to) and not self._are_apart(sender, to)):
             return [to]
         if is_person(to) and sender == SYSTEM:
             return [OPERATOR]
-        known = ", ".join([MANAGER, *sorted(self._members.keys() - {MANAGER})][:20])
+        peers = [name for name in self.peers(sender) if sees(name)]
+        known = ", ".join([MANAGER, *(name for name in peers if name != MANAGER)][:20])
         raise not_found("unknown_recipient", f"there is nobody called {to!r}", f"write to operator, {known} or *")
 
     def check_instance(self, name: str, instance: str) -> None:

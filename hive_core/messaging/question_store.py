@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from hive_core.errors import not_found
 from hive_core.infra.database.database import to_datetime
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import Question, QuestionsQuery, Reminder, RemindersQuery
 from hive_core.protocol.messaging.questions import QuestionState
 
@@ -90,15 +91,19 @@ def open_questions_of(db: sqlite3.Connection, agent: str) -> list[QuestionRow]:
     return _question_rows(db, "agent = ? AND state = 'open' ORDER BY id", (agent,))
 
 
-def count_open_questions(db: sqlite3.Connection) -> int:
+def count_open_questions(db: sqlite3.Connection, sees: Sight = EVERYTHING) -> int:
     """Return the number of open questions of all agents."""
-    return int(db.execute("SELECT count(*) FROM questions WHERE state = 'open'").fetchone()[0])
+    query = f"SELECT count(*) FROM questions WHERE state = 'open' AND {sees.condition('agent')}"  # noqa: S608
+    return int(db.execute(query, {"names": sees.names}).fetchone()[0])
 
 
-def select_questions(db: sqlite3.Connection, query: QuestionsQuery) -> tuple[list[QuestionRow], int]:
+def select_questions(
+    db: sqlite3.Connection, query: QuestionsQuery, sees: Sight = EVERYTHING
+) -> tuple[list[QuestionRow], int]:
     """Return the questions that match the query and fit into one answer, and the number of all that match."""
     where = "(:agent IS NULL OR agent = :agent)" + (" AND state = 'open'" if query.view == "open" else "")
-    places = {"agent": query.agent, "limit": query.limit}
+    where += f" AND {sees.condition('agent')}"
+    places = {"agent": query.agent, "limit": query.limit, "names": sees.names}
     (total,) = db.execute(f"SELECT count(*) FROM questions WHERE {where}", places).fetchone()  # noqa: S608
     if query.view == "open":
         return list(limit_response_size(_each_question(db, f"{where} ORDER BY id LIMIT :limit", places))), total
@@ -200,10 +205,12 @@ def waiting_reminders_of(db: sqlite3.Connection, agent: str) -> list[ReminderRow
     return _reminder_rows(db, "agent = ? AND ended_at IS NULL ORDER BY due_at, id", (agent,))
 
 
-def select_reminders(db: sqlite3.Connection, query: RemindersQuery) -> tuple[list[ReminderRow], int]:
+def select_reminders(
+    db: sqlite3.Connection, query: RemindersQuery, sees: Sight = EVERYTHING
+) -> tuple[list[ReminderRow], int]:
     """Return the reminders that match the query and fit into one answer, and the number of all that match."""
-    where = "ended_at IS NULL AND (:agent IS NULL OR agent = :agent)"
-    places = {"agent": query.agent, "limit": query.limit}
+    where = f"ended_at IS NULL AND (:agent IS NULL OR agent = :agent) AND {sees.condition('agent')}"
+    places = {"agent": query.agent, "limit": query.limit, "names": sees.names}
     (total,) = db.execute(f"SELECT count(*) FROM reminders WHERE {where}", places).fetchone()  # noqa: S608
     return list(limit_response_size(_each_reminder(db, f"{where} ORDER BY due_at, id LIMIT :limit", places))), total
 

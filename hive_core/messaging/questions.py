@@ -15,6 +15,7 @@ from hive_core.messaging.broker import Broker
 from hive_core.messaging.directory import Directory
 from hive_core.messaging.question_store import QuestionRow, check_exists, format_time
 from hive_core.messaging.sending import OutgoingMessage
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import MAX_BODY_BYTES, AnswerRequest, AskRequest, Question, QuestionList, QuestionsQuery
 from hive_core.protocol.names import OPERATOR, SYSTEM
 from hive_core.text import Quoted
@@ -121,9 +122,9 @@ class Questions:
             return
         self._tell(row._replace(state="expired"), SYSTEM, row.text)
 
-    async def listing(self, query: QuestionsQuery) -> QuestionList:
+    async def listing(self, query: QuestionsQuery, sees: Sight = EVERYTHING) -> QuestionList:
         """Questions, the oldest first."""
-        rows, total = await self._database.read(lambda db: store.select_questions(db, query))
+        rows, total = await self._database.read(lambda db: store.select_questions(db, query, sees))
         return QuestionList(questions=[row.to_protocol() for row in rows], total=total)
 
     async def open_of(self, agent: str) -> list[Question]:

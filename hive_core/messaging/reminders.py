@@ -12,6 +12,7 @@ from hive_core.messaging import question_store as store
 from hive_core.messaging.broker import Broker
 from hive_core.messaging.question_store import ReminderRow, check_exists, format_time
 from hive_core.messaging.sending import OutgoingMessage
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import MAX_BODY_BYTES, Reminder, ReminderList, RemindersQuery, RemindRequest
 from hive_core.protocol.messaging.questions import LONGEST_AHEAD
 from hive_core.text import Quoted
@@ -90,9 +91,9 @@ class Reminders:
         except _Gone:
             return
 
-    async def listing(self, query: RemindersQuery) -> ReminderList:
+    async def listing(self, query: RemindersQuery, sees: Sight = EVERYTHING) -> ReminderList:
         """Return reminders that are still to come, the next one first."""
-        rows, total = await self._database.read(lambda db: store.select_reminders(db, query))
+        rows, total = await self._database.read(lambda db: store.select_reminders(db, query, sees))
         return ReminderList(reminders=[row.to_protocol() for row in rows], total=total)
 
     async def waiting_of(self, agent: str) -> list[Reminder]:

@@ -24,9 +24,11 @@ from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
 from hive_core.messaging.fairness.pacing import Pacer
-from hive_core.messaging.store import MessageRow, NewMessage
+from hive_core.messaging.person_inbox import Reader
+from hive_core.messaging.store import NO_NOTE, MessageNote, MessageRow, NewMessage
+from hive_core.people.ownership.sight import EVERYTHING
 from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
-from hive_core.protocol.names import OPERATOR, SYSTEM
+from hive_core.protocol.names import OPERATOR, PERSON, SYSTEM, is_person
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -104,8 +106,12 @@ class Sender:
             age = max(0, now - sent.sent_at) / 1_000
             self._budgets.spend(sent.charged, sent.recipients, sent.size, age)
 
-    async def send(self, sender: str, request: SendRequest, *, bypass_allowlist: bool = False) -> SendAnswer:
+    async def send(
+        self, sender: str, request: SendRequest, *, bypass_allowlist: bool = False, by: Reader | None = None
+    ) -> SendAnswer:
         """Store a message; returns when it is on disk. With `bypass_allowlist` the sender may write to anybody.
+
+        `by` is the person who sends it as the operator, to agents of which they may know.
 
         Raises `unknown_recipient`, `recipient_not_allowed`, `body_too_large`, `inbox_full`, `too_many_waiting`,
         `database_full`, `sending_too_fast`, and `idempotency_conflict` when the key was used for another message. A
@@ -121,9 +127,12 @@ class Sender:
             )
         lister = SYSTEM if bypass_allowlist else sender
         if request.idempotency_key is None:
-            return await self._store(sender, request, lister, size)
+            return await self._store(sender, request, lister, size, by)
+        if by is not None:
+            # Keys of one person say nothing of those of another.
+            request = request.model_copy(update={"idempotency_key": f"{PERSON}{by.name}:{request.idempotency_key}"})
         # Shielded: the key must stay locked until the message is on disk, also if the sender hangs up and repeats it.
-        storing = self._store_once(sender, request, request.idempotency_key, lister, size)
+        storing = self._store_once(sender, request, request.idempotency_key or "", lister, size, by)
         return await finish_detached(asyncio.ensure_future(storing))
 
     async def deliver(self, message: OutgoingMessage, within: Callable[[sqlite3.Connection, int], T]) -> T:
@@ -151,8 +160,12 @@ class Sender:
         self._pacer.check(sender, recipients)
         self._budgets.spend(sender, recipients, size)
 
-    async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[T]) -> T:
+    async def announce(
+        self, notifications: Sequence[tuple[str, str]], within: Operation[T], about: str | None = None
+    ) -> T:
         """Carry out `within`, and store messages from `system` with it, as (recipient, body): all of it or nothing.
+
+        `about` is the agent that they are about: messages to the operator are for who may know of it.
 
         Returns the result of `within` when it is on disk, and raises its errors. A message to a full inbox or to an
         unknown recipient is left out and logged, and a body that is too long is cut.
@@ -163,8 +176,11 @@ class Sender:
             recipients = self._reachable(to, planned)
             planned.update(recipients)
             if recipients:
-                row = MessageRow(self._last_id + len(new) + 1, SYSTEM, to, _cut(body), None, self._clock())
-                new.append(NewMessage(row, None, recipients))
+                person = to.removeprefix(PERSON) if is_person(to) else None
+                named = to if person is None else OPERATOR
+                row = MessageRow(self._last_id + len(new) + 1, SYSTEM, named, _cut(body), None, self._clock())
+                note = MessageNote(None, about, person) if OPERATOR in recipients else NO_NOTE
+                new.append(NewMessage(row, None, recipients, note=note))
         return await self._store_with(new, within)
 
     async def _store_with(self, new: Sequence[NewMessage], within: Operation[T]) -> T:
@@ -201,25 +217,31 @@ class Sender:
     def _stored_with(self, new: Sequence[NewMessage], stored: asyncio.Future[T]) -> None:
         committed = stored.exception() is None
         for message in new:
-            self._settled(message.row, message.row.sender, message.recipients, _size(message.row.body), committed)
+            row, about = message.row, message.note.about
+            self._settled(row, row.sender, message.recipients, _size(row.body), committed, about=about)
 
-    async def _store_once(self, sender: str, request: SendRequest, key: str, lister: str, size: int) -> SendAnswer:
+    async def _store_once(
+        self, sender: str, request: SendRequest, key: str, lister: str, size: int, by: Reader | None
+    ) -> SendAnswer:
         async with self._keys.hold((sender, key)):
             earlier = await self._database.read(lambda db: store.find_by_key(db, sender, key))
             if earlier is None:
-                return await self._store(sender, request, lister, size)
+                return await self._store(sender, request, lister, size, by)
             same = (earlier.to, earlier.body, earlier.reply_to) == (request.to, request.body, request.reply_to)
             if not same and not await self._database.read(lambda db: store.is_edited(db, earlier.id)):
+                shown_key = key if by is None else key.removeprefix(f"{PERSON}{by.name}:")
                 raise conflict(
                     "idempotency_conflict",
-                    f"the key {key!r} was used for another message, number {earlier.id}",
+                    f"the key {shown_key!r} was used for another message, number {earlier.id}",
                     "use a new key for a new message",
                 )
             recipients = await self._database.read(lambda db: store.recipients_of(db, earlier.id))
             return SendAnswer(id=earlier.id, recipients=recipients, duplicate=True)
 
-    async def _store(self, sender: str, request: SendRequest, lister: str, size: int) -> SendAnswer:
-        recipients = self._directory.recipients(lister, request.to)
+    async def _store(
+        self, sender: str, request: SendRequest, lister: str, size: int, by: Reader | None = None
+    ) -> SendAnswer:
+        recipients = self._directory.recipients(lister, request.to, EVERYTHING if by is None else by.sees)
         payer = store.charged(sender, request.to, request.idempotency_key)
         self._inboxes.check(payer, recipients)
         self.charge(payer, recipients, size)
@@ -228,21 +250,21 @@ class Sender:
         # A sender that hangs up only stops waiting: the message is stored, and its recipients are woken.
         due, loop = self._pacer.record(row.id, sender, recipients)
         stored = self._batcher.put(
-            NewMessage(row, request.idempotency_key, recipients, due),
+            NewMessage(row, request.idempotency_key, recipients, due, NO_NOTE if by is None else MessageNote(by.name)),
             partial(self._settled, row, payer, recipients, size),
         )
         self._on_its_way(payer, recipients, size)
         if loop is not None:
-            self._tell_later(self._pacer.notices(loop, self._directory.names()))
+            self._tell_later(self._pacer.notices(loop, self._directory.names()), about=min(loop.members))
         await stored
         return SendAnswer(id=row.id, recipients=recipients, duplicate=False)
 
-    def _tell_later(self, notices: Sequence[tuple[str, str]]) -> None:
+    def _tell_later(self, notices: Sequence[tuple[str, str]], about: str) -> None:
         """Announce in the background, so that the sender of a message does not wait for it."""
 
         async def tell() -> None:
             try:
-                await self.announce(notices, lambda _: None)
+                await self.announce(notices, lambda _: None, about)
             except HiveError as error:
                 _log.warning("announcement not stored", to=[to for to, _ in notices], code=error.code)
 
@@ -254,7 +276,16 @@ class Sender:
         for name in recipients:
             self._wakeups.announce(name)
 
-    def _settled(self, row: MessageRow, payer: str, recipients: Sequence[str], size: int, stored: bool) -> None:
+    def _settled(
+        self,
+        row: MessageRow,
+        payer: str,
+        recipients: Sequence[str],
+        size: int,
+        stored: bool,
+        *,
+        about: str | None = None,
+    ) -> None:
         if not stored:
             for name in recipients:
                 self._inboxes.remove(payer, name, size)
@@ -270,6 +301,7 @@ class Sender:
                 "recipients": list(recipients),
                 "reply_to": row.reply_to,
                 "body": row.body[:_SHOWN_BODY],
+                **({} if about is None else {"about": about}),
             },
         )
 

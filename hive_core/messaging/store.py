@@ -72,6 +72,21 @@ class RecentSend(NamedTuple):
     sent_at: int
 
 
+class MessageNote(NamedTuple):
+    """What is stored of a message beside it, for people.
+
+    `person` has sent it as the operator; `about` is the agent that a message of the hive is about, and `addressee` the
+    one of the operators that it is to.
+    """
+
+    person: str | None = None
+    about: str | None = None
+    addressee: str | None = None
+
+
+NO_NOTE = MessageNote()
+
+
 class NewMessage(NamedTuple):
     """A message for `insert`, with its idempotency key and its recipients.
 
@@ -82,6 +97,7 @@ class NewMessage(NamedTuple):
     key: str | None
     recipients: Sequence[str]
     due: Mapping[str, int] = _AT_ONCE
+    note: MessageNote = NO_NOTE
 
 
 def page_key(agent: str, key: str) -> str:
@@ -140,6 +156,10 @@ def insert(db: sqlite3.Connection, messages: Sequence[NewMessage]) -> None:
         # A delivery that nobody holds, and whose lease ends when it is due.
         _insert_rows(db, "deliveries (message, recipient, leased_until)",
                      [(new.row.id, name, at) for new in messages for name, at in new.due.items()])  # fmt: skip
+    for new in messages:
+        if new.note is not NO_NOTE:
+            values = (*new.note, new.row.id)
+            db.execute("UPDATE messages SET person = ?, about = ?, addressee = ? WHERE id = ?", values)
 
 
 def _insert_rows(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -302,9 +322,12 @@ def vacuum(db: sqlite3.Connection, before: int, most: int) -> int:
 
 
 def _delete_undelivered(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+    numbers = [(number,) for number in set(ids)]
     db.executemany(
-        "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE message = ?1)",
-        [(number,) for number in set(ids)],
+        "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE message = ?1)", numbers
+    )
+    db.executemany(
+        "DELETE FROM person_reads WHERE message = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE id = ?1)", numbers
     )
 
 

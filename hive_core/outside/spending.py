@@ -10,6 +10,7 @@ import structlog
 
 from hive_core.agents import AgentRegistry
 from hive_core.agents.health import HarnessReports
+from hive_core.agents.registry import unknown_agent
 from hive_core.agents.store import AgentRecord
 from hive_core.errors import HiveError
 from hive_core.gate.policy import Principal
@@ -18,8 +19,9 @@ from hive_core.infra.database import audit
 from hive_core.messaging import Broker
 from hive_core.outside.models.ledger import Ledger, LedgerNotice
 from hive_core.outside.models.notices import describe_notice
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import AgentStatus, HarnessState
-from hive_core.protocol.models.budgets import ALL, AddBudgetRequest, BudgetAnswer
+from hive_core.protocol.models.budgets import ALL, AddBudgetRequest, BudgetAnswer, LimitState
 from hive_core.protocol.models.usage import CallList, CallsQuery, UsageAnswer, UsageQuery
 from hive_core.protocol.names import OPERATOR
 from hive_core.settings import Settings
@@ -71,11 +73,11 @@ class ModelSpending:
 
     # --- for operators ----------------------------------------------------------------------------------------
 
-    async def usage(self, query: UsageQuery) -> UsageAnswer:
+    async def usage(self, query: UsageQuery, sees: Sight = EVERYTHING) -> UsageAnswer:
         """Return sums of the ledger. Raises `no_providers`, and `unknown_agent` for a name that it does not have."""
         if query.agent is not None:
-            await self._check_known(query.agent)
-        answer = await self._ledger.usage(query)
+            await self._check_known(query.agent, sees)
+        answer = await self._ledger.usage(query, sees)
         if not answer.groups:
             self._check_providers()
         return answer
@@ -88,16 +90,33 @@ class ModelSpending:
             self._check_providers()
         return answer
 
-    async def budget(self, name: str) -> BudgetAnswer:
+    async def budget(self, name: str, sees: Sight = EVERYTHING) -> BudgetAnswer:
         """Return the limits that hold for an agent. Raises `no_providers`, `unknown_agent`, `bad_name`."""
         self._agents.record(name)
         self._check_providers()
-        return await self._ledger.budget(name)
+        answer = await self._ledger.budget(name)
+        return answer if sees.whole else answer.model_copy(update={"limits": _of_one(name, answer.limits)})
 
-    async def all_budgets(self) -> BudgetAnswer:
-        """Return the limits of the hive and of all agents. Raises `no_providers`."""
+    async def all_budgets(self, sees: Sight = EVERYTHING) -> BudgetAnswer:
+        """Return the limits of the hive and of all agents. Raises `no_providers`.
+
+        Who does not see all agents gets no limits of the hive, as what is spent of them tells of the others.
+        """
         self._check_providers()
-        return await self._ledger.all_budgets([record.name for record in self._agents.all()])
+        names = [record.name for record in self._agents.all() if sees(record.name)]
+        answer = await self._ledger.all_budgets(names)
+        if sees.whole:
+            return answer
+        usage = (await self._ledger.usage(UsageQuery(), sees)).total.cost
+        costs = await self._ledger.costs_today()
+        return answer.model_copy(
+            update={
+                "limits": [limit for limit in answer.limits if limit.whose != ALL],
+                "stopped": [name for name in answer.stopped if name != ALL],
+                "spent_today": sum(costs.get(name, 0.0) for name in names),
+                "spent_total": usage,
+            }
+        )
 
     async def add(self, whose: str, request: AddBudgetRequest, by: Principal) -> BudgetAnswer:
         """Raise limits of money, of an agent or of the hive (`all`), and let agents that wait for it go on.
@@ -134,18 +153,18 @@ class ModelSpending:
         costs = await self._ledger.costs_today()
         return [each.model_copy(update={"cost_today": costs.get(each.name, 0.0)}) for each in statuses]
 
-    async def with_budget(self, status: AgentStatus) -> AgentStatus:
+    async def with_budget(self, status: AgentStatus, sees: Sight = EVERYTHING) -> AgentStatus:
         """Return a status with what the agent has spent today, and its budget."""
         if not self._has_providers:
             return status
         budget = await self._ledger.budget(status.name)
-        return status.model_copy(update={"cost_today": budget.spent_today, "budget": budget.limits})
+        limits = budget.limits if sees.whole else _of_one(status.name, budget.limits)
+        return status.model_copy(update={"cost_today": budget.spent_today, "budget": limits})
 
     async def own_budget(self, name: str) -> BudgetAnswer:
         """Return an agent's own limits, as it may see them itself. Raises `no_providers`."""
         answer = await self.budget(name)
-        own = [limit for limit in answer.limits if limit.whose == name]
-        return answer.model_copy(update={"limits": own})
+        return answer.model_copy(update={"limits": _of_one(name, answer.limits)})
 
     # --- what happens -----------------------------------------------------------------------------------------
 
@@ -174,7 +193,8 @@ class ModelSpending:
     async def _tell(self, notice: LedgerNotice) -> None:
         text = describe_notice(notice)
         try:
-            await self._broker.announce([(OPERATOR, text)], lambda db: self._ledger.set_told(db, notice))
+            about = None if notice.whose == ALL else notice.whose
+            await self._broker.announce([(OPERATOR, text)], lambda db: self._ledger.set_told(db, notice), about)
         except HiveError as error:
             log.warning("a notice of the ledger is not stored", kind=notice.kind, whose=notice.whose, code=error.code)
         finally:
@@ -190,8 +210,10 @@ class ModelSpending:
         except HiveError as error:  # It tries again by itself, later.
             log.warning("an agent was not told that it may go on", agent=name, code=error.code)
 
-    async def _check_known(self, name: str) -> None:
+    async def _check_known(self, name: str, sees: Sight = EVERYTHING) -> None:
         """Raise `unknown_agent`, or `bad_name`, for a name that neither the hive nor the ledger has."""
+        if not sees(name):
+            raise unknown_agent(name)
         try:
             self._agents.record(name)
         except HiveError:
@@ -229,6 +251,10 @@ def open_spending(
     agents.changed.append(spending.agent_changed)
     reports.is_stopped = spending.is_stopped
     return spending
+
+
+def _of_one(name: str, limits: Sequence[LimitState]) -> list[LimitState]:
+    return [limit for limit in limits if limit.whose == name]
 
 
 def _no_limit(whose: str) -> HiveError:

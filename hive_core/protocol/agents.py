@@ -14,6 +14,7 @@ from hive_core.protocol.config.agent_config import AgentConfig, NetworkKind
 from hive_core.protocol.config.limits import MemorySize
 from hive_core.protocol.harness import Peer
 from hive_core.protocol.models.budgets import LimitState
+from hive_core.protocol.people.sign_in import PersonName
 
 FilePath = Annotated[
     str,
@@ -46,10 +47,11 @@ class SpawnRequest(Request):
     """Spawn an agent. The name `hm1nd` spawns the manager. `agent_nix` defaults to the template, with `packages`.
 
     `files` are other files of its configuration, by path, each in Base64; `executables` are the paths of those that are
-    programs.
+    programs. `owner` is the person to whom it will belong; a person's own agent by default, the operator's nobody's.
     """
 
     name: str
+    owner: PersonName | None = None
     config: AgentConfig = AgentConfig()
     packages: list[PackageName] = Field(default_factory=list, max_length=100)
     prompt: Annotated[str, StringConstraints(max_length=100_000)] = ""
@@ -81,7 +83,8 @@ class AgentStatus(Peer):
     `cost_today` is what its calls of models have cost today (UTC), in US dollars, None where there is no ledger; only
     an answer about one agent has the limits of its budget.
 
-    `services`, `repos` and `secrets` are the names of those that its configuration asks for.
+    `services`, `repos` and `secrets` are the names of those that its configuration asks for. `owner` is the person to
+    whom it belongs, None if it is everybody's.
     """
 
     backend: Backend
@@ -117,6 +120,7 @@ class AgentStatus(Peer):
     repos: list[str] = Field(default_factory=list)
     secrets: list[str] = Field(default_factory=list)
     nix_daemon: bool = False
+    owner: str | None = None
 
 
 class SpawnAnswer(AgentStatus):

@@ -89,7 +89,7 @@ class Event(Answer):
     - agent.status: agent, status
     - question.changed: agent, id, state, by, text (the question, or its answer; cut at 2,000 characters)
     - proposal.changed: agent, number, kind, state, by, note (cut at 2,000 characters)
-    - work.changed: repo, number, state, by, title (cut at 200 characters)
+    - work.changed: repo, number, state, by, submitter, title (cut at 200 characters)
     - network.changed: agent (`*` for all), what (`allow`, `deny`, `open`, `ended`, `asked`, `denied`, `refused`), host,
       by, count (of refusals within about a second, of which `host` is one)
     - events.lost: count (the reader was too slow)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from hive_core.api.endpoint import MOST_VALUES_WITH_IDS, ApiCall, Endpoint
-from hive_core.api.routes.params import number_of, sender_of
+from hive_core.api.routes.params import number_of
 from hive_core.api.rules import EndpointRule
+from hive_core.infra.database import audit
+from hive_core.infra.database.database import Database
 from hive_core.messaging import Broker
+from hive_core.messaging.person_inbox import Reader
 from hive_core.protocol import (
     MAX_REQUEST_BYTES,
     AckRequest,
@@ -24,13 +27,23 @@ from hive_core.protocol import (
     WaitQuery,
     WakeRequest,
 )
+from hive_core.protocol.names import OPERATOR
 
 
-def sent_messages(broker: Broker) -> list[Endpoint]:
+def sent_messages(broker: Broker, database: Database) -> list[Endpoint]:
     """Return the endpoint with which every caller sends messages in its own name."""
 
     async def send(call: ApiCall) -> SendAnswer:
-        return await broker.send(sender_of(call.caller), call.read(SendRequest))
+        caller, request = call.caller, call.read(SendRequest)
+        if caller.kind != "person":
+            return await broker.send(caller.name, request)
+        sent = await broker.send(OPERATOR, request, Reader(caller.name, caller.sees))
+        if not sent.duplicate:
+            detail = {"message": sent.id}
+            await database.write(
+                lambda db: audit.append(db, actor=caller.actor, action="send", subject=request.to, detail=detail)
+            )
+        return sent
 
     # Cancelled when the caller hangs up, because the broker stores every accepted message anyway.
     path = "/v1/messages"
@@ -139,13 +152,20 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
     """Return the endpoints of the operator's inbox."""
 
     async def inbox(call: ApiCall) -> InboxAnswer:
-        return await broker.inbox(call.read(InboxQuery))
+        caller, query = call.caller, call.read(InboxQuery)
+        if caller.kind != "person":
+            return await broker.inbox(query)
+        return await broker.inbox_of(Reader(caller.name, caller.sees), query)
 
     async def mark_read(call: ApiCall) -> LeaseAnswer:
-        return await broker.mark_read(call.read(MarkReadRequest).ids)
+        caller, ids = call.caller, call.read(MarkReadRequest).ids
+        if caller.kind != "person":
+            return await broker.mark_read(ids)
+        return await broker.mark_read_by(Reader(caller.name, caller.sees), ids)
 
     async def reply(call: ApiCall) -> ReplyAnswer:
-        return await broker.wait_reply(number_of(call), call.read(WaitQuery).wait_seconds)
+        person = call.caller.name if call.caller.kind == "person" else None
+        return await broker.wait_reply(number_of(call), call.read(WaitQuery).wait_seconds, person)
 
     base = "/v1/messages"
     return [

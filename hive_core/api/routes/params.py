@@ -6,7 +6,7 @@ from hive_core.agents.registry import check_name
 from hive_core.api.endpoint import ApiCall, Caller
 from hive_core.errors import bad_request
 from hive_core.gate.policy import Principal
-from hive_core.protocol.names import OPERATOR, PERSON
+from hive_core.protocol.names import PERSON
 
 
 def agent_name(call: ApiCall) -> str:
@@ -35,12 +35,7 @@ def place_of(call: ApiCall) -> int:
 def principal_of(caller: Caller) -> Principal:
     """Return the caller as a party; the actor is looked up now, while the caller is connected."""
     if caller.kind == "person":
-        return Principal(PERSON + caller.name, "operator", caller.actor)
+        return Principal(PERSON + caller.name, "operator", caller.actor, caller.sees)
     if caller.kind == "visitor":
         raise TypeError("nobody is a party who is not signed in")
     return Principal(caller.name, caller.kind, caller.actor)
-
-
-def sender_of(caller: Caller) -> str:
-    """Return the name in which the caller sends messages: a person's reach agents as the operator's."""
-    return OPERATOR if caller.kind == "person" else caller.name

@@ -60,13 +60,13 @@ def operator_answers(questions: Questions, reminders: Reminders) -> list[Endpoin
     """Return the operator's endpoints to list and answer questions, and to list reminders."""
 
     async def listing(call: ApiCall) -> QuestionList:
-        return await questions.listing(call.read(QuestionsQuery))
+        return await questions.listing(call.read(QuestionsQuery), call.caller.sees)
 
     async def answer(call: ApiCall) -> Question:
         return await questions.answer(number_of(call), call.read(AnswerRequest), call.caller.actor)
 
     async def to_come(call: ApiCall) -> ReminderList:
-        return await reminders.listing(call.read(RemindersQuery))
+        return await reminders.listing(call.read(RemindersQuery), call.caller.sees)
 
     return [
         Endpoint(

@@ -17,6 +17,7 @@ from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, question_store
 from hive_core.outside.network.network import Network
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import HiveStatus, Lifecycle
 from hive_core.protocol.names import OPERATOR
 from hive_core.runtimes.base import Runtime
@@ -61,18 +62,23 @@ class StatusReport:
         metrics.watch("hive_database_bytes", sizes, "size", lambda: {"used": space.used, "limit": space.limit})
         metrics.watch("hive_agents", "Agents by lifecycle.", "lifecycle", self._lifecycles)
 
-    async def status(self) -> HiveStatus:
-        """Return the present status."""
+    async def status(self, sees: Sight = EVERYTHING) -> HiveStatus:
+        """Return the present status, as far as the caller may know it.
+
+        Who does not see all agents gets no figures of the whole hive, which tell of the others: they are 0.
+        """
         stored, asked = await self._database.read(
             lambda db: (
-                db.execute("SELECT count(*) FROM messages").fetchone()[0],
-                question_store.count_open_questions(db),
+                db.execute("SELECT count(*) FROM messages").fetchone()[0] if sees.whole else 0,
+                question_store.count_open_questions(db, sees),
             )
         )
-        network = self._network
+        network, names = self._network, list(filter(sees, self._agents.names))
+        waiting = self._broker.total_unacknowledged if sees.whole else sum(map(self._broker.unacknowledged, names))
+        proposals = await READS.run(self._proposal_bytes)
         return HiveStatus(
-            network_requests=0 if network is None else network.count_waiting(),
-            open_networks=[] if network is None else network.open_agents(),
+            network_requests=0 if network is None else network.count_waiting(sees),
+            open_networks=[] if network is None else list(filter(sees, network.open_agents())),
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
@@ -80,14 +86,14 @@ class StatusReport:
             runtime=self._runtime.name,
             confinement=self._runtime.confinement,
             sealing=self._runtime.sealing,
-            agents=self._lifecycles(),
+            agents=self._lifecycles(sees),
             messages_stored=stored,
-            messages_unacked=self._broker.total_unacknowledged,
-            operator_unread=self._broker.unacknowledged(OPERATOR),
+            messages_unacked=waiting,
+            operator_unread=self._broker.unacknowledged(OPERATOR) if sees.whole else 0,
             open_questions=asked,
-            database_bytes=self._space.used,
+            database_bytes=self._space.used if sees.whole else 0,
             database_limit=self._space.limit,
-            proposal_bytes=await READS.run(self._proposal_bytes),
+            proposal_bytes={name: size for name, size in proposals.items() if sees(name)},
             proposal_limit=self._proposal_limit,
             build_problem=self._runtime.build_problem,
             missing_environment=self._missing_environment,
@@ -104,5 +110,5 @@ class StatusReport:
 
         return exposition(self._metrics)
 
-    def _lifecycles(self) -> dict[Lifecycle, int]:
-        return dict(Counter(status.lifecycle for status in self._agents.statuses()))
+    def _lifecycles(self, sees: Sight = EVERYTHING) -> dict[Lifecycle, int]:
+        return dict(Counter(status.lifecycle for status in self._agents.statuses() if sees(status.name)))

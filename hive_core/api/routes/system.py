@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import web
 
@@ -16,6 +17,8 @@ from hive_core.infra.database.copies import DatabaseCopies
 from hive_core.infra.database.database import Database
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
+from hive_core.people.ownership.seen_events import seen_event
+from hive_core.people.ownership.sight import Sight, seen_rows
 from hive_core.protocol import (
     AuditList,
     AuditQuery,
@@ -35,7 +38,7 @@ _FILTERED = EndpointRule("viewer", "listing")
 
 
 def hive_status(
-    status: Callable[[], Awaitable[HiveStatus]],
+    status: Callable[[Sight], Awaitable[HiveStatus]],
     alive: Callable[[], Awaitable[None]],
     figures: Callable[[], bytes],
     events: EventHub,
@@ -51,14 +54,15 @@ def hive_status(
     async def metrics(_: ApiCall) -> web.StreamResponse:
         return web.Response(body=figures(), content_type=_PROMETHEUS, charset="utf-8")
 
-    async def tell_status(_: ApiCall) -> HiveStatus:
-        return await status()
+    async def tell_status(call: ApiCall) -> HiveStatus:
+        return await status(call.caller.sees)
 
     async def flow(call: ApiCall) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-store"})
         after = _resume_after(call)
         start = events.last_id if after is None else min(after, events.last_id)
-        with events.reader(after) as reading:
+        sees = call.caller.sees
+        with events.reader(after, None if sees.whole else partial(seen_event, sees)) as reading:
             await response.prepare(call.raw)
             # So that a reader knows at once that it is connected, and where to go on if that breaks off before the
             # first event: where this stream starts, not at what is the newest by now.
@@ -123,9 +127,10 @@ def audit_log(database: Database, gate: Gate, work_gate: WorkGate) -> list[Endpo
     """Return the endpoints to read the audit table and to verify its chain and the tags."""
 
     async def rows(call: ApiCall) -> AuditList:
-        query = call.read(AuditQuery)
+        query, caller = call.read(AuditQuery), call.caller
+        seen = None if caller.sees.whole else seen_rows(caller.sees, caller.actor)
         found = await database.scan(
-            lambda db: audit.rows(db, subject=query.subject, limit=query.limit, before=query.before)
+            lambda db: audit.rows(db, subject=query.subject, limit=query.limit, before=query.before, seen=seen)
         )
         return AuditList(rows=found)
 

@@ -24,6 +24,7 @@ from hive_core.api.routes.agents.activity import Activities, agent_activity
 from hive_core.api.routes.agents.harness_view import HarnessViews
 from hive_core.api.routes.people import accounts as account_routes
 from hive_core.api.routes.people import credentials as credential_routes
+from hive_core.api.routes.people import owners as owner_routes
 from hive_core.api.routes.people import sign_in as sign_in_routes
 from hive_core.api.routes.status_report import StatusReport
 from hive_core.api.routes.work import proposals as of_work
@@ -37,6 +38,7 @@ from hive_core.messaging import Broker, Directory, Questions, Reminders, Schedul
 from hive_core.outside.network.network import Network
 from hive_core.outside.spending import ModelSpending
 from hive_core.people import People
+from hive_core.people.ownership.owners import Owners
 from hive_core.protocol.models.providers import ProviderSettings
 from hive_core.protocol.people.settings import DEFAULT_ORIGIN
 from hive_core.protocol.work.settings import RepositorySettings
@@ -77,6 +79,7 @@ class Services:
     spending: ModelSpending
     providers: Mapping[str, ProviderSettings]
     people: People
+    owners: Owners
 
     @cached_property
     def activities(self) -> Activities:
@@ -88,7 +91,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
     """Return the endpoints of every `core.sock`; some are for the manager only."""
     agents, broker, gate, questions = services.agents, services.broker, services.gate, services.questions
     return [
-        *messages.sent_messages(broker),
+        *messages.sent_messages(broker, services.database),
         *messages.message_leases(broker),
         *messages.wake_messages(broker),
         *harness.harness(
@@ -107,7 +110,7 @@ def agents_endpoints(services: Services) -> list[Endpoint]:
         ),
         *question_routes.agent_questions(questions, services.reminders, gate),
         *pages.page_actions(services.page_access, broker, questions, services.database),
-        *of_agents.peers(agents),
+        *of_agents.peers(agents, services.directory),
         *of_agents.own_log(agents),
         *of_agents.agent_management(agents, services.lifecycle, manager_only=True),
         *of_agents.limit_views(services.limits, manager_only=True),
@@ -130,7 +133,7 @@ def people_endpoints(services: Services) -> list[Endpoint]:
         *system.hive_status(
             services.status_report.status, database.check, services.status_report.exposition, services.events
         ),
-        *of_agents.agent_admin(agents, services.lifecycle, gate, services.spending),
+        *of_agents.agent_admin(agents, services.lifecycle, gate, services.spending, services.owners),
         *of_agents.agent_management(agents, services.lifecycle, manager_only=False),
         *agent_activity(services.activities),
         *control.harness_control(
@@ -156,7 +159,7 @@ def people_endpoints(services: Services) -> list[Endpoint]:
         *proposals.pruning(gate),
         *of_repositories.repository_views(services.repositories, services.repository_settings.github_client_id),
         *system.audit_log(database, gate, services.work_gate),
-        *messages.sent_messages(broker),
+        *messages.sent_messages(broker, services.database),
         *messages.operator_inbox(broker),
         *question_routes.operator_answers(services.questions, services.reminders),
         *access.sessions(agents, services.access, database, services.layout),
@@ -165,6 +168,7 @@ def people_endpoints(services: Services) -> list[Endpoint]:
         *credential_routes.session_endpoints(services.people),
         *credential_routes.token_endpoints(services.people),
         *account_routes.account_views(services.people),
+        *owner_routes.owner_endpoints(agents, services.owners),
     ]
 
 

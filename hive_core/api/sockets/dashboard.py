@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from hive_core.api.dispatch import Dispatcher, LoadLimits, Router
@@ -64,14 +63,14 @@ class DashboardSocket:
 def people_socket(
     services: Services,
     group: str,
-    owners: Mapping[str, str],
     refused: Refused,
     timed: Timed,
 ) -> DashboardSocket:
     """Return the socket with the endpoints for people."""
     looked = LookAudit(services.database).record
     people, lookups = services.people, subject_lookups(services.agents, services.database)
-    authority = PeopleAuthority(people.identify, owners, lookups, looked)
+    authority = PeopleAuthority(people.identify, services.owners.by_agent, lookups, looked)
     people.ended.append(authority.end)
+    services.owners.changed.append(authority.end_all)
     place = services.layout.dashboard_socket
     return DashboardSocket(place, group, people_endpoints(services), authority, refused, timed)

@@ -123,12 +123,16 @@ class BuildStep:
         if closure_changes is None:
             closure_changes, rule = [_NOT_COMPARED], None
         offers = HostOffers.read(context.settings)
-        settings = settings_diff.describe_changes(old, new) + offers.describe(old, new) + self._unknown_names(old, new)
+        settings = (
+            settings_diff.describe_changes(old, new)
+            + offers.describe(old, new)
+            + self._unknown_names(row.agent, old, new)
+        )
         return BuildResult(closure, tree, settings, closure_changes, rule)
 
-    def _unknown_names(self, old: AgentConfig | None, new: AgentConfig) -> list[str]:
+    def _unknown_names(self, agent: str, old: AgentConfig | None, new: AgentConfig) -> list[str]:
         """Describe the unknown names of `new` that `old` did not have."""
-        agents, allowed = self._context.agents.names, self._context.settings.egress.allow
+        agents, allowed = self._context.directory.known_to(agent), self._context.settings.egress.allow
         before = [] if old is None else describe_unknown(old, agents, allowed)
         return [line for line in describe_unknown(new, agents, allowed) if line not in before]
 

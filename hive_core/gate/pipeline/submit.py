@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +23,7 @@ from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Transition, person, seconds
 from hive_core.infra.concurrency.threads import GATE
 from hive_core.infra.git.repository import Repository
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import (
     AgentConfig,
     DestroyAnswer,
@@ -230,25 +232,26 @@ class AgentSubmissions:
             # The agent exists, so this is no failure any more, even if it can be written down only later.
             await context.end(agent, row.number, partial(self._deploy_step.succeed, row))
             new = context.agents.record(agent)
-        warnings = await self._warnings(new.config, request.packages)
+        warnings = await self._warnings(new.config, request.packages, context.directory.known_to(agent))
         return SpawnAnswer(**context.agents.status(agent).model_dump(), warnings=warnings, notes=notes)
 
     @as_request
-    async def preview(self, request: SpawnRequest) -> SpawnPreview:
+    async def preview(self, request: SpawnRequest, sees: Sight = EVERYTHING) -> SpawnPreview:
         """Return the files that a spawn would begin with. Raises the errors of `spawn` that need no build."""
         await self._context.deployments.check_new(request.name)
         completed, notes = await self._provisioning.complete(request)
         content = self._provisioning.first_files(completed)
+        names = list(filter(sees, self._context.agents.names))
         return SpawnPreview(
             files={path: content[path].decode() for path in ("agent.toml", "agent.nix", "prompt.md")},
-            warnings=await self._warnings(completed.config, completed.packages),
+            warnings=await self._warnings(completed.config, completed.packages, names),
             notes=notes,
         )
 
-    async def _warnings(self, config: AgentConfig, packages: list[str]) -> list[str]:
+    async def _warnings(self, config: AgentConfig, packages: list[str], names: Collection[str]) -> list[str]:
         """Return what in a new agent's settings is known to nobody, in words."""
         context = self._context
-        warnings = describe_unknown(config, context.agents.names, context.settings.egress.allow)
+        warnings = describe_unknown(config, names, context.settings.egress.allow)
         if missing := await GATE.run(context.runtime.missing_programs, packages):
             warnings.append(
                 f"not on this host: {', '.join(missing)}; agents of this runtime have the programs of the host, and "

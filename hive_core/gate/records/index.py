@@ -18,6 +18,7 @@ from hive_core.gate.records.tag_message import ProposalFields, ProposalTag
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.repository import Repository
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import Proposal, ProposalsQuery
 
 # In the order of the index `proposals_open`, which SQLite uses for this very condition only.
@@ -177,11 +178,11 @@ def deployments(db: sqlite3.Connection, agent: str, limit: int, offset: int = 0)
     return list(_rows(db, "agent = ? AND state = 'deployed'", (agent, limit, offset), order))
 
 
-def select(db: sqlite3.Connection, query: ProposalsQuery) -> tuple[list[ProposalRow], int]:
+def select(db: sqlite3.Connection, query: ProposalsQuery, sees: Sight = EVERYTHING) -> tuple[list[ProposalRow], int]:
     """Return the proposals that match the query, the newest first, and their number without its limit."""
-    where, values = _WHERE[query.state], []
+    where, values = f"{_WHERE[query.state]} AND {sees.condition('agent', '?')}", [sees.names]
     if query.agent is not None:
-        where, values = f"{where} AND agent = ?", [query.agent]
+        where, values = f"{where} AND agent = ?", [*values, query.agent]
     (total,) = db.execute(f"SELECT count(*) FROM proposals WHERE {where}", values).fetchone()  # noqa: S608
     order = "created_at DESC, agent, number DESC LIMIT ? OFFSET ?"
     return list(_rows(db, where, (*values, query.limit, query.offset), order)), int(total)

@@ -131,6 +131,10 @@ class TagLog(ABC, Generic[C, R]):
     def publish(self, change: C) -> None:
         """Publish the event of a change that is recorded."""
 
+    @abstractmethod
+    def about(self, row: R) -> str:
+        """Return the agent that a proposal is about, or that has made it."""
+
     async def record(
         self, subject: str, changes: Sequence[C], *, main: MoveMain | None = None, notify: bool = True
     ) -> list[R]:
@@ -195,13 +199,13 @@ class TagLog(ABC, Generic[C, R]):
             for change, sha in written:
                 self.append_audit(db, subject, change, sha)
 
-        await self._broker.announce(notifications, within)
+        await self._broker.announce(notifications, within, self.about(rows[0]) if rows else None)
         for change, _ in written:
             self.publish(change)
 
-    async def notify(self, notification: Notification) -> None:
-        """Send a message without a transition."""
-        await self._broker.announce([notification], lambda _: None)
+    async def notify(self, notification: Notification, about: str | None = None) -> None:
+        """Send a message without a transition; `about` is the agent that it is about."""
+        await self._broker.announce([notification], lambda _: None, about)
 
     async def notify_once(self, notification: Notification, record_sent: Operation[None]) -> None:
         """Send a message without a transition, and record in the same database transaction that it was sent.

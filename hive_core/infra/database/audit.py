@@ -51,17 +51,25 @@ def first_broken_row(connection: sqlite3.Connection) -> int | None:
 
 
 def rows(
-    connection: sqlite3.Connection, *, subject: str | None = None, limit: int = 100, before: int | None = None
+    connection: sqlite3.Connection,
+    *,
+    subject: str | None = None,
+    limit: int = 100,
+    before: int | None = None,
+    seen: tuple[str, Mapping[str, str]] | None = None,
 ) -> list[AuditRow]:
     """Return the newest `limit` rows with an id below `before`, newest first; with `subject`, only those about it.
 
-    The result is cut when the details have more than 4 MiB, but has at least one row if there is any.
+    `seen` is a condition in SQL for the rows, and its parameters. The result is cut when the details have more than
+    4 MiB, but has at least one row if there is any.
     """
-    query = """SELECT id, at, actor, action, subject, outcome, detail, hash FROM audit
-        WHERE id < :before AND (:subject IS NULL OR subject = :subject) ORDER BY id DESC LIMIT :limit"""
+    condition, values = seen or ("1", {})
+    query = f"""SELECT id, at, actor, action, subject, outcome, detail, hash FROM audit
+        WHERE id < :before AND (:subject IS NULL OR subject = :subject) AND ({condition})
+        ORDER BY id DESC LIMIT :limit"""  # noqa: S608
     found: list[AuditRow] = []
     size = 0
-    for row in connection.execute(query, {"before": before or 2**63 - 1, "subject": subject, "limit": limit}):
+    for row in connection.execute(query, {"before": before or 2**63 - 1, "subject": subject, "limit": limit, **values}):
         size += len(row[6])
         if found and size > _MAX_DETAIL_BYTES:
             break

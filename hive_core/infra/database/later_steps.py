@@ -145,3 +145,30 @@ CREATE TABLE person_addresses (
     PRIMARY KEY (person, address)
 ) STRICT, WITHOUT ROWID;
 """
+
+OWNERS = """
+-- The people to whom agents belong: see hive_core/people/owners.py. A name keeps its owner when the agent is gone.
+CREATE TABLE agent_owners (
+    agent TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+-- The agents of other owners that an agent's side allows to write with it; both sides have to.
+CREATE TABLE agent_contacts (
+    agent TEXT NOT NULL,
+    other TEXT NOT NULL,
+    PRIMARY KEY (agent, other)
+) STRICT, WITHOUT ROWID;
+-- The person who has sent a message as the operator, and the agent that a message of the hive to the operator is about.
+ALTER TABLE messages ADD COLUMN person TEXT;
+ALTER TABLE messages ADD COLUMN about TEXT;
+-- The person to whom a message of the hive is addressed, if it is to one of the operators.
+ALTER TABLE messages ADD COLUMN addressee TEXT;
+-- The messages to the operator that a person has read.
+CREATE TABLE person_reads (
+    person TEXT NOT NULL,
+    message INTEGER NOT NULL,
+    PRIMARY KEY (person, message)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX person_reads_of ON person_reads (message);
+"""

@@ -10,7 +10,13 @@ import sqlite3
 from contextlib import closing
 
 from hive_core.errors import HiveError
-from hive_core.infra.database.later_steps import HOSTS_OF_CHECKS, MODEL_TABLES, NETWORK_DEFAULT, PEOPLE_TABLES
+from hive_core.infra.database.later_steps import (
+    HOSTS_OF_CHECKS,
+    MODEL_TABLES,
+    NETWORK_DEFAULT,
+    OWNERS,
+    PEOPLE_TABLES,
+)
 from hive_core.infra.database.network_tables import NETWORK_TABLES
 
 _STEP_1 = """
@@ -284,6 +290,7 @@ STEPS = (
     NETWORK_DEFAULT,
     HOSTS_OF_CHECKS,
     PEOPLE_TABLES,
+    OWNERS,
 )
 
 

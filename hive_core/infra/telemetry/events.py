@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from hive_core.protocol import Event, EventKind
 
 _MOST = 1_000
 _QUIET_SECONDS = 15
+See = Callable[[EventKind, Mapping[str, object]], Mapping[str, object] | None]
 
 
 class _Entry(NamedTuple):
@@ -95,9 +96,12 @@ class EventHub:
             reader.put(event)
 
     @contextmanager
-    def reader(self, after: int | None) -> Iterator[AsyncIterator[Event | None]]:
-        """Iterate over new events, and kept ones after id `after`; it yields None every 15 s without events."""
-        reader = _Reader()
+    def reader(self, after: int | None, see: See | None = None) -> Iterator[AsyncIterator[Event | None]]:
+        """Iterate over new events, and kept ones after id `after`; it yields None every 15 s without events.
+
+        `see` returns what the reader may know of an event, None if nothing; without it, the reader may know all.
+        """
+        reader = _Reader(see)
         if after is not None:
             for event in self._kept:
                 if event.id > after:
@@ -127,12 +131,18 @@ class EventHub:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, see: See | None) -> None:
+        self._see = see
         self.filled = asyncio.Event()
         self._buffer = _Buffer()
         self._lost = 0
 
     def put(self, event: _Entry) -> None:
+        if self._see is not None:
+            seen = self._see(event.kind, event.data)
+            if seen is None:
+                return
+            event = event._replace(data=seen)
         self._lost += self._buffer.add(event)
         self.filled.set()
 

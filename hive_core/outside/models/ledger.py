@@ -29,6 +29,7 @@ from hive_core.outside.models.budgets import (
 from hive_core.outside.models.prices import UNSEEN_TOKENS, PriceTable, shipped_prices, to_dollars, to_nano, tokens_of
 from hive_core.outside.models.settlement import OpenCall, find_price, settle
 from hive_core.outside.models.vendor_refusals import VendorRefusals, stopped_text
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol.models.budgets import ALL, BudgetAnswer, BudgetRefusal, Measure, Period
 from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
@@ -231,11 +232,13 @@ class Ledger:
 
         return await self._database.read(operation)
 
-    async def usage(self, query: UsageQuery) -> UsageAnswer:
+    async def usage(self, query: UsageQuery, sees: Sight = EVERYTHING) -> UsageAnswer:
         """Return sums of the calls that have ended."""
         since = 0 if query.since is None else max(0, (query.since - _FIRST_DAY).days)
 
-        found = await self._database.scan(lambda db: store.select_sums(db, query.by, query.agent, since, query.limit))
+        found = await self._database.scan(
+            lambda db: store.select_sums(db, query.by, query.agent, since, query.limit, sees)
+        )
         return UsageAnswer(
             by=query.by, prices_of=self._prices.day, sums=found.sums, total=found.total, groups=found.groups
         )

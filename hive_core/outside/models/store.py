@@ -13,6 +13,7 @@ from hive_core.infra.database.database import to_datetime
 from hive_core.outside.models.budgets import DAY_MILLISECONDS, Spending, Spent
 from hive_core.outside.models.prices import to_dollars
 from hive_core.outside.models.settlement import UNCERTAIN, CallCost, OpenCall
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol.models.budgets import Period
 from hive_core.protocol.models.link import RelayReserve, RelaySettle
 from hive_core.protocol.models.usage import CallOutcome, ModelCall, TokenCounts, UsageSum
@@ -141,10 +142,15 @@ class FoundSums(NamedTuple):
     total: UsageSum
 
 
-def select_sums(db: sqlite3.Connection, by: Grouping, agent: str | None, since: int, most: int) -> FoundSums:
+def select_sums(
+    db: sqlite3.Connection, by: Grouping, agent: str | None, since: int, most: int, sees: Sight = EVERYTHING
+) -> FoundSums:
     """Return sums of calls from a day on: those of the newest days in their order, or the dearest ones first."""
     names = ("calls", *_SUMS)
+    values: tuple[object, ...]
     where, values = ("day >= ?", (since,)) if agent is None else ("agent = ? AND day >= ?", (agent, since))
+    if not sees.whole:
+        where, values = f"{where} AND {sees.condition('agent', '?')}", (*values, sees.names)
     # With `+` the order of an index is not used for groups, which would read all days of all agents.
     query = f"""WITH found AS (
             SELECT {by} AS key, {", ".join(f"sum({name}) AS {name}" for name in names)} FROM model_sums WHERE {where}

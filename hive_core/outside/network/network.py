@@ -28,6 +28,7 @@ from hive_core.outside.network.rule_changes import RuleChanges
 from hive_core.outside.network.rules import is_covered, is_denied, lasting_hosts, make_policy, read_entry
 from hive_core.outside.network.store import RequestRow
 from hive_core.outside.network.views import NetworkViews
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import (
     AgentConfig,
     AgentNetwork,
@@ -181,9 +182,9 @@ class Network:
         for name in self._names(agent):
             self.on_close(name)
 
-    async def overview(self) -> NetworkOverview:
+    async def overview(self, sees: Sight = EVERYTHING) -> NetworkOverview:
         """Return all agents in short, with the rules for all of them and the open requests."""
-        return await self._views.overview(self._agents.all())
+        return await self._views.overview(self._agents.all(), sees)
 
     async def agent(self, name: str) -> AgentNetwork:
         """Return the network of one agent. Raises `unknown_agent`, `bad_name`."""
@@ -201,9 +202,9 @@ class Network:
         """Return the reach of an agent in short, without reading anything from the disk."""
         return self._views.state(record)
 
-    def count_waiting(self) -> int:
+    def count_waiting(self, sees: Sight = EVERYTHING) -> int:
         """Return how many requests wait for the operator."""
-        return self.requests.count_waiting("operator")
+        return self.requests.count_waiting("operator", sees)
 
     async def read_log(self, name: str, query: LogsQuery) -> LogsAnswer:
         """Return lines of the log of an agent's network. Raises `unknown_agent`, `bad_name`."""

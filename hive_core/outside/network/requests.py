@@ -18,6 +18,7 @@ from hive_core.outside.network import store, texts
 from hive_core.outside.network.rule_book import TIME, RuleBook, RuleChange, replace_rule
 from hive_core.outside.network.rules import has_room
 from hive_core.outside.network.store import RequestRow, RuleRow
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import (
     ApproveHost,
     AskForHost,
@@ -67,9 +68,9 @@ class HostRequests:
         """Return how many requests of an agent are open."""
         return sum(1 for asker, _ in self._open.values() if asker == agent)
 
-    def count_waiting(self, decider: HostDecider) -> int:
+    def count_waiting(self, decider: HostDecider, sees: Sight = EVERYTHING) -> int:
         """Return how many requests wait for somebody."""
-        return sum(1 for agent, _ in self._open.values() if self._decider_of(agent) == decider)
+        return sum(1 for agent, _ in self._open.values() if self._decider_of(agent) == decider and sees(agent))
 
     def next_end(self) -> int | None:
         """Return when the next request expires."""
@@ -119,7 +120,7 @@ class HostRequests:
             new = RequestRow(number, agent, entry, request.why, request.hours, "open", self._clock())
             decider = self._decider_of(agent)
             to = MANAGER if decider == "manager" else OPERATOR
-            await self._broker.announce([(to, texts.review(new, decider))], lambda db: _ask(db, new, by.actor))
+            await self._broker.announce([(to, texts.review(new, decider))], lambda db: _ask(db, new, by.actor), agent)
             self._open[number] = (agent, new.asked_at)
         return self.shown(new)
 
@@ -162,9 +163,9 @@ class HostRequests:
             self._open.pop(number, None)
         return denied
 
-    async def listing(self, query: NetworkRequestsQuery) -> NetworkRequestList:
+    async def listing(self, query: NetworkRequestsQuery, sees: Sight = EVERYTHING) -> NetworkRequestList:
         """Return requests, the oldest first."""
-        rows, total = await self._database.read(lambda db: store.select_requests(db, query))
+        rows, total = await self._database.read(lambda db: store.select_requests(db, query, sees))
         return NetworkRequestList(requests=[self.shown(row) for row in rows], total=total)
 
     def shown(self, row: RequestRow) -> NetworkRequest:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import NetworkRequestsQuery
 from hive_core.protocol.network.access import RequestState, RuleEffect
 
@@ -133,10 +134,13 @@ def open_requests(db: sqlite3.Connection) -> list[RequestRow]:
     return _requests(db, "state = 'open' ORDER BY id", ())
 
 
-def select_requests(db: sqlite3.Connection, query: NetworkRequestsQuery) -> tuple[list[RequestRow], int]:
+def select_requests(
+    db: sqlite3.Connection, query: NetworkRequestsQuery, sees: Sight = EVERYTHING
+) -> tuple[list[RequestRow], int]:
     """Return the requests that match the query, and the number of all that match."""
     where = "(:agent IS NULL OR agent = :agent)" + (" AND state = 'open'" if query.state == "open" else "")
-    places = {"agent": query.agent, "limit": query.limit}
+    where += f" AND {sees.condition('agent')}"
+    places = {"agent": query.agent, "limit": query.limit, "names": sees.names}
     (total,) = db.execute(f"SELECT count(*) FROM network_requests WHERE {where}", places).fetchone()  # noqa: S608
     if query.state == "open":
         return _requests(db, f"{where} ORDER BY id LIMIT :limit", places), total

@@ -15,6 +15,7 @@ from hive_core.outside.network.requests import HostRequests
 from hive_core.outside.network.rule_book import RuleBook
 from hive_core.outside.network.store import RuleRow
 from hive_core.outside.network.texts import REASONS
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import (
     AgentNetwork,
     NetworkOverview,
@@ -52,13 +53,13 @@ class NetworkViews:
         self._requests = requests
         self._clock = clock
 
-    async def overview(self, agents: Sequence[AgentRecord]) -> NetworkOverview:
+    async def overview(self, agents: Sequence[AgentRecord], sees: Sight = EVERYTHING) -> NetworkOverview:
         """Return all agents in short, with the rules for all of them and the open requests."""
         refusals = await self._database.read(report_store.count_refusals)
         return NetworkOverview(
-            agents=[self._summary(record, refusals.get(record.name, 0)) for record in agents],
+            agents=[self._summary(record, refusals.get(record.name, 0)) for record in agents if sees(record.name)],
             rules=[*self._of_settings(), *map(_shown_rule, self._book.made_for(EVERYONE))],
-            requests=(await self._requests.listing(NetworkRequestsQuery(limit=_REQUESTS))).requests,
+            requests=(await self._requests.listing(NetworkRequestsQuery(limit=_REQUESTS), sees)).requests,
         )
 
     async def agent(self, record: AgentRecord) -> AgentNetwork:

@@ -37,16 +37,32 @@ class Sight:
         """True if nothing is hidden from the caller."""
         return self.all_agents and self.only is None
 
-    def condition(self, column: str) -> tuple[str, list[str]]:
-        """Return a condition in SQL that holds where `column` names an agent that is seen, and its parameters."""
+    def condition(self, column: str, parameter: str = ":names") -> str:
+        """Return a condition in SQL that holds where `column` names an agent that is seen; `names` is its parameter."""
         if self.whole:
-            return "1", []
+            return f"{parameter} IS NOT NULL"
+        inside = "IN" if self.only is not None else "NOT IN"
+        return f"{column} {inside} (SELECT value FROM json_each({parameter}))"  # noqa: S608
+
+    @property
+    def names(self) -> str:
+        """The parameter of the condition: agents that are seen, or those that are not, as a list in JSON."""
         if self.only is not None:
-            names = [name for name in self.only if self(name)]
-            return f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(names)]  # noqa: S608
-        hidden = [name for name, owner in self.owners.items() if owner != self.person]
-        return f"{column} NOT IN (SELECT value FROM json_each(?))", [json.dumps(hidden)]  # noqa: S608
+            return json.dumps(sorted(filter(self, self.only)))
+        return json.dumps([] if self.whole else [name for name, owner in self.owners.items() if owner != self.person])
 
 
 EVERYTHING = Sight()
 """The view of the operator on `host.sock`, and of the hive itself."""
+
+
+def seen_rows(sees: Sight, actor: str) -> tuple[str, dict[str, str]]:
+    """Return the condition in SQL for the rows of the audit table that a caller may see, and its parameters.
+
+    These are the caller's own rows, and those about agents of which the caller may know, but for what others do there
+    of whom they may not.
+    """
+    known = "subject IN (SELECT name FROM web_ports UNION SELECT agent FROM proposals)"
+    by = "substr(actor, 1, 6) != 'agent:' OR " + sees.condition("substr(actor, 7)")
+    where = f"actor = :self OR ({known} AND {sees.condition('subject')} AND ({by}))"
+    return where, {"self": actor, "names": sees.names}

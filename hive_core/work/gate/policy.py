@@ -74,7 +74,10 @@ def sees_all(principal: Principal) -> bool:
 
 def can_see(principal: Principal, by: str, rule: str) -> bool:
     """Return True if the party may see work that `by` submitted for a repository with the review rule `rule`."""
-    return sees_all(principal) or principal.name == name_from_label(by) or rule == AGENT + principal.name
+    submitter = name_from_label(by)
+    return principal.sees(submitter) and (
+        sees_all(principal) or principal.name == submitter or rule == AGENT + principal.name
+    )
 
 
 def check_may_approve(review: Review, approvals: Sequence[str], principal: Principal, work: str) -> None:

@@ -75,7 +75,7 @@ class WorkQueries:
         reviews = {record.name for record in self._context.mirrors.records() if record.review == rule}
 
         def read(db: sqlite3.Connection) -> WorkList:
-            rows, total = index.select(db, query, seen_by=seen_by, reviews=reviews)
+            rows, total = index.select(db, query, seen_by=seen_by, reviews=reviews, sees=principal.sees)
             return WorkList(work=[self._context.to_protocol(row) for row in rows], total=total)
 
         return await self._context.database.scan(read)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from hive_core.gate.policy import name_from_label
 from hive_core.gate.records.states import State
 from hive_core.gate.records.transitions import Notification, seconds
 from hive_core.gate.subject.tag_log import TagLog
@@ -82,10 +83,15 @@ class WorkLog(TagLog[WorkChange, WorkRow]):
         diff = await READS.run(self._read_diff, change) if asks else ShownDiff()
         return notifications_for(change, self._directory.names(), was_asked=was_asked, diff=diff)
 
+    def about(self, row: WorkRow) -> str:
+        return name_from_label(row.by)
+
     def publish(self, change: WorkChange) -> None:
         data = change.data
+        submitter = name_from_label(data.by)
         fields = {"repo": data.repo, "number": data.number, "state": data.state.value, "by": change.by.label}
-        self._events.publish("work.changed", {**fields, "title": data.title[:_SHOWN_TITLE]})
+        title = data.title[:_SHOWN_TITLE]
+        self._events.publish("work.changed", {**fields, "submitter": submitter, "title": title})
         _log.info("work", tag=change.tag, commit=change.commit, by=change.by.actor, repo=data.repo)
 
     def _read_diff(self, change: WorkChange) -> ShownDiff:

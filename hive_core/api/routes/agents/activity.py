@@ -142,13 +142,12 @@ def agent_activity(activities: Activities) -> list[Endpoint]:
     """Return the endpoint that tells what all agents do."""
 
     async def listing(call: ApiCall) -> ActivityList:
-        found = await activities.read()
-        sees = call.caller.sees
-        return found.model_copy(
-            update={
-                "agents": [each for each in found.agents if sees(each.agent)],
-                "spawned_by": {name: by for name, by in found.spawned_by.items() if sees(name)},
-            }
+        found, sees = await activities.read(), call.caller.sees
+        return ActivityList(
+            agents=[each for each in found.agents if sees(each.agent)],
+            # Who asked for an agent is a party of which the caller may know, or it is left out.
+            spawned_by={name: by for name, by in found.spawned_by.items() if sees(name) and sees(by)},
+            sample_seconds=found.sample_seconds,
         )
 
     summary, rule = "What running agents do now, and what they use", EndpointRule("viewer", "listing")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from hive_core.agents import AgentLifecycle, AgentLimits, AgentRegistry
-from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Endpoint
+from hive_core.agents.registry import agent_exists
+from hive_core.api.endpoint import MOST_VALUES_OF_SPAWN, ApiCall, Caller, Endpoint
 from hive_core.api.routes.params import agent_name, principal_of
 from hive_core.api.rules import EndpointRule
+from hive_core.errors import HiveError, forbidden
 from hive_core.gate.gate import Gate
+from hive_core.messaging import Directory
 from hive_core.outside.spending import ModelSpending
+from hive_core.people.ownership.owners import Owners
 from hive_core.protocol import (
     MAX_REQUEST_BYTES,
     AgentList,
@@ -34,6 +39,7 @@ from hive_core.protocol import (
     SpawnProposal,
     SpawnRequest,
 )
+from hive_core.protocol.names import MANAGER
 
 _AGENT = "/v1/agents/{name}"
 _SEES, _ACTS = EndpointRule("viewer", "agent"), EndpointRule("operator", "agent")
@@ -132,18 +138,27 @@ def deployments(gate: Gate, *, manager_only: bool) -> list[Endpoint]:
 
 
 def agent_admin(
-    agents: AgentRegistry, lifecycle: AgentLifecycle, gate: Gate, spending: ModelSpending
+    agents: AgentRegistry, lifecycle: AgentLifecycle, gate: Gate, spending: ModelSpending, owners: Owners
 ) -> list[Endpoint]:
     """Return the operator's endpoints to list, spawn and destroy agents, and to remove what is kept of them."""
 
-    async def listing(_: ApiCall) -> AgentList:
-        return AgentList(agents=await spending.with_costs(agents.statuses()))
+    async def listing(call: ApiCall) -> AgentList:
+        seen = [status for status in agents.statuses() if call.caller.sees(status.name)]
+        return AgentList(agents=await spending.with_costs(seen))
 
     async def spawn(call: ApiCall) -> SpawnAnswer:
-        return await gate.agent_submissions.spawn(call.read(SpawnRequest), principal_of(call.caller))
+        request, caller = call.read(SpawnRequest), call.caller
+        owner = request.owner or (caller.name if caller.person else None)
+        if caller.person and owner != caller.name and not caller.sees.whole:
+            raise forbidden("not_permitted", "only an admin makes agents for others", "leave the owner out")
+        if owner is None or request.name == MANAGER or agents.exists(request.name):
+            return await gate.agent_submissions.spawn(request, principal_of(caller))
+        # Before it is made, so that nobody else learns of it meanwhile, or takes its name.
+        async with owned_while_spawned(owners, request.name, owner, caller):
+            return await gate.agent_submissions.spawn(request, principal_of(caller))
 
     async def status(call: ApiCall) -> AgentStatus:
-        return await spending.with_budget(agents.status(call.path["name"]))
+        return await spending.with_budget(agents.status(call.path["name"]), call.caller.sees)
 
     async def destroy(call: ApiCall) -> DestroyAnswer:
         return await gate.agent_submissions.destroy(
@@ -151,10 +166,10 @@ def agent_admin(
         )
 
     async def preview(call: ApiCall) -> SpawnPreview:
-        return await gate.agent_submissions.preview(call.read(SpawnRequest))
+        return await gate.agent_submissions.preview(call.read(SpawnRequest), call.caller.sees)
 
-    async def kept(_: ApiCall) -> KeptList:
-        return KeptList(agents=await lifecycle.kept())
+    async def kept(call: ApiCall) -> KeptList:
+        return KeptList(agents=[each for each in await lifecycle.kept() if call.caller.sees(each.name)])
 
     async def purge(call: ApiCall) -> DestroyAnswer:
         return await gate.agent_submissions.purge_kept(agent_name(call), principal_of(call.caller))
@@ -171,10 +186,15 @@ def agent_admin(
             load="heavy",
             most_bytes=MAX_REQUEST_BYTES,
             most_values=MOST_VALUES_OF_SPAWN,
-            rule=EndpointRule("operator", "own"),
+            rule=EndpointRule("operator", "new_agent"),
         ),
         Endpoint(
-            "GET", "/v1/kept", "Destroyed agents whose files are kept", kept, KeptList, rule=EndpointRule("admin")
+            "GET",
+            "/v1/kept",
+            "Destroyed agents whose files are kept",
+            kept,
+            KeptList,
+            rule=EndpointRule("viewer", "listing"),
         ),
         Endpoint(
             "POST",
@@ -237,12 +257,34 @@ def agent_requests(gate: Gate) -> list[Endpoint]:
     ]
 
 
-def peers(agents: AgentRegistry) -> list[Endpoint]:
-    """Return the endpoint with which an agent lists the agents of the hive."""
+@asynccontextmanager
+async def owned_while_spawned(owners: Owners, name: str, owner: str, caller: Caller) -> AsyncIterator[None]:
+    """Give a name to a person for a spawn within the block; if it fails, the name is again whose it was.
 
-    async def listing(_: ApiCall) -> PeerList:
+    Raises HiveError `agent_exists` for a name of which the caller may not know.
+    """
+    before = owners.owner_of(name)
+    if not caller.sees(name):
+        raise agent_exists(name)
+    await owners.set_owner(name, owner, caller.actor, at_spawn=True)
+    try:
+        yield
+    except HiveError:
+        await owners.set_owner(name, before, caller.actor, at_spawn=True)
+        raise
+
+
+def peers(agents: AgentRegistry, directory: Directory) -> list[Endpoint]:
+    """Return the endpoint with which an agent lists the agents of the hive of which it may know."""
+
+    async def listing(call: ApiCall) -> PeerList:
+        known = set(directory.peers(call.caller.name))
         return PeerList(
-            agents=[Peer(**status.model_dump(include=set(Peer.model_fields))) for status in agents.statuses()]
+            agents=[
+                Peer(**status.model_dump(include=set(Peer.model_fields)))
+                for status in agents.statuses()
+                if status.name in known
+            ]
         )
 
     return [Endpoint("GET", "/v1/agents", "The agents of the hive", listing, PeerList)]

@@ -30,8 +30,8 @@ _SEES, _DECIDES = EndpointRule("viewer", "agent"), EndpointRule("operator", "net
 def network_views(network: Network) -> list[Endpoint]:
     """Return the operator's endpoints that show what agents reach, and what was refused."""
 
-    async def overview(_: ApiCall) -> NetworkOverview:
-        return await network.overview()
+    async def overview(call: ApiCall) -> NetworkOverview:
+        return await network.overview(call.caller.sees)
 
     async def agent(call: ApiCall) -> AgentNetwork:
         return await network.agent(call.path["name"])
@@ -111,7 +111,7 @@ def host_decisions(network: Network, *, manager_only: bool) -> list[Endpoint]:
         query = call.read(NetworkRequestsQuery)
         if call.caller.kind == "agent":
             query = query.model_copy(update={"agent": call.caller.name})
-        return await network.requests.listing(query)
+        return await network.requests.listing(query, call.caller.sees)
 
     async def approve(call: ApiCall) -> NetworkRequest:
         return await network.approve(number_of(call), call.read(ApproveHost), principal_of(call.caller))

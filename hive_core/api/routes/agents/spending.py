@@ -17,16 +17,16 @@ def spending_views(spending: ModelSpending) -> list[Endpoint]:
     """Return the operator's endpoints that show what agents have spent, and what is left."""
 
     async def usage(call: ApiCall) -> UsageAnswer:
-        return await spending.usage(call.read(UsageQuery))
+        return await spending.usage(call.read(UsageQuery), call.caller.sees)
 
     async def calls(call: ApiCall) -> CallList:
         return await spending.calls(call.path["name"], call.read(CallsQuery))
 
-    async def all_budgets(_: ApiCall) -> BudgetAnswer:
-        return await spending.all_budgets()
+    async def all_budgets(call: ApiCall) -> BudgetAnswer:
+        return await spending.all_budgets(call.caller.sees)
 
     async def budget(call: ApiCall) -> BudgetAnswer:
-        return await spending.budget(call.path["name"])
+        return await spending.budget(call.path["name"], call.caller.sees)
 
     what = "What was spent on models, by day, model or agent"
     newest = "The newest calls of an agent's models"

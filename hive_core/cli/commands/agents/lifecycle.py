@@ -50,9 +50,10 @@ AGENT_COLUMNS = (
     Column("UNACKED", 7, right=True, style=_waiting),
     Column("RESTARTS", 4, right=True, style=_waiting),
     Column("TODAY", 6, right=True),
+    Column("OWNER", 4),
     Column("DETAIL", 5),
 )
-_COST = 7
+_COST, _OWNER = 7, 8
 _SOON = timedelta(minutes=2)
 
 
@@ -62,12 +63,12 @@ _SOON = timedelta(minutes=2)
 def list_agents(socket: str | None, as_json: bool) -> None:
     """List all agents, the manager first.
 
-    LIFECYCLE is the agent's process, STATE its harness. DETAIL says why the agent does not run, cannot work or has no
-    page, whether its network is open and its requests for hosts wait ("hive-c0re net NAME"), and ends with the status
-    text that the agent has set; "hive-c0re show NAME" has all of it. UNACKED counts the messages that wait for the
-    agent, RESTARTS its restarts after crashes. TODAY is what its calls of models have cost today, if there were any. An
-    agent that needs an update was built with an older hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer
-    columns.
+    LIFECYCLE is the agent's process, STATE its harness. DETAIL says why the agent does not run, cannot work or has
+    no page, whether its network is open and its requests for hosts wait ("hive-c0re net NAME"), and ends with the
+    status text that the agent has set; "hive-c0re show NAME" has all of it. UNACKED counts the messages that wait
+    for the agent, RESTARTS its restarts after crashes. TODAY is what its calls of models have cost today, if there
+    were any. OWNER is the person to whom it belongs. An agent that needs an update was built with an older
+    hyperhive: see "hive-c0re rebuild". A narrow terminal shows fewer columns.
 
     \b
     Examples:
@@ -84,10 +85,12 @@ def list_agents(socket: str | None, as_json: bool) -> None:
         return
     moment = now()
     columns, rows = list(AGENT_COLUMNS), [_agent_row(agent, moment) for agent in agents]
-    if not any(agent.get("cost_today") for agent in agents):
-        columns.pop(_COST)
-        for row in rows:
-            row.pop(_COST)
+    # The last one first, as the others move up.
+    for key, column in (("owner", _OWNER), ("cost_today", _COST)):
+        if not any(agent.get(key) for agent in agents):
+            columns.pop(column)
+            for row in rows:
+                row.pop(column)
     for line in render(columns, rows, width()):
         click.echo(line)
 
@@ -109,6 +112,7 @@ def _agent_row(agent: dict[str, Any], moment: datetime) -> list[str]:
         agent.get("unacked"),
         agent.get("restarts"),
         "" if agent.get("cost_today") is None else dollars(agent.get("cost_today")),
+        agent.get("owner") or "",
         "; ".join(
             filter(
                 None,
@@ -164,6 +168,7 @@ def _facts(agent: dict[str, Any], moment: datetime) -> list[tuple[str, str]]:
     page = _page_problem(agent) or f'port {agent.get("web_port")} of this host: "hive-c0re open {text("name")}"'
     return [
         ("Agent", f"{coloured_agent(text('name'))}, {text('kind')}"),
+        ("Owner", text("owner")),
         ("Process", ", ".join(filter(None, process))),
         ("Harness", f"{harness}: {text('detail')}" if text("detail") else harness),
         ("Goes on", shown_moment(agent.get("goes_on_at"))),

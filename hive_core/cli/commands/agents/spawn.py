@@ -71,6 +71,7 @@ _LEFT_OUT_NAMED = 10
     help="Directory with its configuration: agent.toml, prompt.md, agent.nix, each optional, and other files. "
     "Options override the files.",
 )
+@click.option("--owner", metavar="PERSON", help="Person to whom it will belong; without it, it is everybody's.")
 @click.option("--no-start", is_flag=True, help="Create it, but do not start it.")
 @waiting_options
 @json_option
@@ -83,6 +84,7 @@ def spawn(
     prompt_file: Path | None,
     config_dir: Path | None,
     packages: tuple[str, ...],
+    owner: str | None,
     no_start: bool,
     no_wait: bool,
     timeout: float,
@@ -114,6 +116,7 @@ def spawn(
         raise click.UsageError(f"{config_dir} has an agent.nix: name the packages there, and leave out --with.")
     request |= {"packages": wanted} if wanted else {}
     request |= {"start": False} if no_start else {}
+    request |= {"owner": owner} if owner is not None else {}
     request |= {"prompt": role} if role is not None else {}
     request |= {"agent_nix": files.agent_nix} if files.agent_nix is not None else {}
     request |= {"files": files.others} if files.others else {}

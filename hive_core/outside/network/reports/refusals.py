@@ -120,7 +120,7 @@ class RefusalRecords:
         to = MANAGER if decider == "manager" else OPERATOR
         self._last_told[agent] = self._ticks()
         text = texts.often_refused(agent, rows, decider)
-        await self._broker.announce([(to, text)], lambda db: store.mark_told(db, rows))
+        await self._broker.announce([(to, text)], lambda db: store.mark_told(db, rows), agent)
 
 
 def _key(row: RefusalRow) -> _Key:

@@ -108,7 +108,8 @@ class WorkDecisions:
         if principal.name in to:
             to = [policy.name_of(row.waits_for)] if row.waits_for is not None else []
         work = quote_work(row.tag(row.state))
-        await context.broker.announce(commented(work, made[0], to, context.directory.names()), lambda _: None)
+        told, about = commented(work, made[0], to, context.directory.names()), name_from_label(row.by)
+        await context.broker.announce(told, lambda _: None, about)
         return made[0]
 
     def _check(self, row: WorkRow, request: ApproveWork | DenyWork, principal: Principal, may: _May) -> None:

@@ -13,6 +13,7 @@ from hive_core.gate.records.states import OPEN, State, tag_name
 from hive_core.infra.database.database import to_datetime
 from hive_core.infra.git.objects import Tag
 from hive_core.infra.git.repository import Repository
+from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import WorkProposal, WorksQuery
 from hive_core.work.gate.records import work_tag
 from hive_core.work.gate.records.work_tag import PUBLISHED, WorkFields, WorkTag
@@ -145,15 +146,21 @@ def next_number(db: sqlite3.Connection, repo: str) -> int:
 
 
 def select(
-    db: sqlite3.Connection, query: WorksQuery, *, seen_by: str | None, reviews: Collection[str]
+    db: sqlite3.Connection,
+    query: WorksQuery,
+    *,
+    seen_by: str | None,
+    reviews: Collection[str],
+    sees: Sight = EVERYTHING,
 ) -> tuple[list[WorkRow], int]:
     """Return the proposals that match the query, the newest first, and their number without its limit.
 
-    With `seen_by`, only those that this agent made, and those of the repositories `reviews`.
+    With `seen_by`, only those that this agent made, and those of the repositories `reviews`; `sees` are the agents
+    whose work is told.
     """
-    where, values = _WHERE[query.state], list[object]()
+    where, values = f"{_WHERE[query.state]} AND {sees.condition('proposer', '?')}", list[object]([sees.names])
     if query.repo is not None:
-        where, values = f"{where} AND repo = ?", [query.repo]
+        where, values = f"{where} AND repo = ?", [*values, query.repo]
     if seen_by is not None:
         where += f" AND (proposer = ? OR repo IN ({', '.join('?' * len(reviews))}))"
         values += [seen_by, *sorted(reviews)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -12,10 +12,11 @@ import pytest
 
 from hive_core.agents.health import HarnessReports
 from hive_core.errors import HiveError
+from hive_core.infra.database.connection import Operation
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, Member
-from hive_core.protocol import HarnessState, SendAnswer, SendRequest
+from hive_core.protocol import HarnessState
 from hive_core.protocol.base import PAUSED_BY_OPERATOR
 from hive_core.runtimes.base import UnitState
 from tests.unit.core.agents.builders import AgentHive, FakeProcesses, in_force, opened
@@ -156,10 +157,9 @@ class Told:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
 
-    async def send(self, sender: str, request: SendRequest) -> SendAnswer:
-        assert sender == "system"
-        self.sent.append((request.to, request.body))
-        return SendAnswer(id=1, recipients=[request.to])
+    async def announce(self, notifications: Sequence[tuple[str, str]], within: Operation[None], about: str) -> None:
+        assert about in ("bob", "hm1nd")
+        self.sent += notifications
 
 
 class HealthScene:

@@ -16,6 +16,7 @@ from hive_core.api.routes.agents.management import agent_admin
 from hive_core.gate.context import unknown_proposal
 from hive_core.gate.pipeline.recovery import Recovery
 from hive_core.layout import Layout
+from hive_core.people.ownership.owners import Owners
 from hive_core.protocol import HistoryQuery, ProposalsQuery, ProposeRequest, RebuildRequest
 from tests.unit.core.api.call_endpoint import asking, caller
 from tests.unit.core.gate.gate_hive import ADA, OPERATOR, PATIENCE, GateHive, opened
@@ -130,7 +131,7 @@ async def test_a_caller_that_hangs_up_ends_no_request(
 ) -> None:
     """A request to the API is completed although its caller closes the connection during a build."""
     gate_hive.runtime.may_build.clear()
-    endpoints = agent_admin(gate_hive.hive.agents, MagicMock(), gate_hive.gate, MagicMock())
+    endpoints = agent_admin(gate_hive.hive.agents, MagicMock(), gate_hive.gate, MagicMock(), Owners())
     directory: Path = tmp_path_factory.mktemp("s")
     async with asking(endpoints, caller("operator", "operator"), directory) as operator:
         calling = asyncio.create_task(operator.ask("POST", "/v1/agents", {"name": "cy"}))

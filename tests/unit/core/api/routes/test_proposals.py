@@ -16,6 +16,7 @@ from hive_core.api.routes.agents import management as agent_endpoints
 from hive_core.api.routes.params import principal_of
 from hive_core.gate.policy import Principal, Role
 from hive_core.gate.subject.maintenance import Reindexed
+from hive_core.people.ownership.owners import Owners
 from hive_core.protocol import (
     AllowFetchesRequest,
     ApproveRequest,
@@ -65,7 +66,7 @@ def endpoints(gate: FakeGate, *, of_agents: bool) -> list[Endpoint]:
             agent_endpoints.agent_requests(real)
             if of_agents
             else [
-                *agent_endpoints.agent_admin(MagicMock(), MagicMock(), real, MagicMock()),
+                *agent_endpoints.agent_admin(MagicMock(), MagicMock(), real, MagicMock(), Owners()),
                 *proposal_endpoints.fetch_permissions(real),
                 *proposal_endpoints.index_maintenance(real, FAKE_WORK_GATE),
                 *proposal_endpoints.pruning(real),

@@ -130,7 +130,7 @@ def test_what_there_is_outlives_questions_and_reminders() -> None:
     old = list(before[0][0])
     old[config] = '{"network":"host"}'  # What was the default then.
     assert agents == [(*old, "", None)]
-    assert messages == [(*before[1][0], None)]
+    assert messages == [(*before[1][0], None, None, None, None)]
     assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in ("questions", "reminders")] == [
         (0,)
     ] * 2

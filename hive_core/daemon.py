@@ -229,7 +229,6 @@ class Daemon:
                 ),
             ),
         )
-
         missing = missing_environment(settings.pass_environment)
         if missing:
             _log.warning("variables of pass_environment are not set", names=missing)
@@ -242,9 +241,9 @@ class Daemon:
             agents,
             runtime,
             metrics,
-            settings.proposal_space,
+            settings,
             missing,
-            network,
+            outside,
         )
         copies = DatabaseCopies(layout.database, layout.scratch)
         work_gate = make_work_gate(
@@ -290,6 +289,7 @@ class Daemon:
             repositories=repositories,
             repository_settings=settings.repositories,
             lease_seconds=settings.lease_seconds,
+            origin=settings.dashboard.origin,
             find_repository=find_repository,
             network=network,
             spending=spending,

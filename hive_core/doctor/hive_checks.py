@@ -57,6 +57,11 @@ def check_hive(hive: DaemonFacts, settings: Settings, version: str) -> list[Find
     if status.state_dir != str(settings.layout.state_dir):
         what = f"the daemon keeps its state in {status.state_dir}, the settings say {settings.layout.state_dir}"
         found.append(warning("settings-in-use", what, again))
+    if status.dashboard_problem:
+        remedy = "free the address, or set another in dashboard.listen and dashboard.origin, and restart the daemon"
+        found.append(error("dashboard", f"the dashboard does not run: {status.dashboard_problem}", remedy))
+    elif status.dashboard:
+        found.append(ok("dashboard", f"the dashboard is {status.dashboard}"))
     if status.missing_environment:
         what = f"the daemon's environment lacks variables of pass_environment: {', '.join(status.missing_environment)}"
         remedy = "set them where the daemon is started (EnvironmentFile= of its unit), then restart it"

@@ -30,6 +30,10 @@ class HiveStatus(Answer):
     messages_unacked: int
     operator_unread: int
     open_questions: int = 0
+    dashboard: str = ""
+    """The address of the web pages; "" if there are none."""
+    dashboard_problem: str = ""
+    """The reason why the daemon cannot keep the dashboard running."""
     network_requests: int = 0
     """The requests of agents to reach a host that wait for the operator."""
     open_networks: list[str] = Field(default_factory=list)

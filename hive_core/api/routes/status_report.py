@@ -16,11 +16,12 @@ from hive_core.infra.git.maintenance import packed_bytes
 from hive_core.infra.telemetry.metrics import Metrics
 from hive_core.layout import Layout
 from hive_core.messaging import Broker, Directory, question_store
-from hive_core.outside.network.network import Network
+from hive_core.outside.opening import Outside
 from hive_core.people.ownership.sight import EVERYTHING, Sight
 from hive_core.protocol import HiveStatus, Lifecycle
 from hive_core.protocol.names import OPERATOR
 from hive_core.runtimes.base import Runtime
+from hive_core.settings import Settings
 
 
 class StatusReport:
@@ -36,13 +37,12 @@ class StatusReport:
         agents: AgentRegistry,
         runtime: Runtime,
         metrics: Metrics,
-        proposal_limit: int,
-        missing_environment: Sequence[str] = (),
-        network: Network | None = None,
+        settings: Settings,
+        missing_environment: Sequence[str],
+        outside: Outside,
     ) -> None:
-        """`proposal_limit` is the limit for the proposals of each agent, in bytes."""
-        self._proposal_limit = proposal_limit
-        self._network = network
+        self._settings = settings
+        self._outside = outside
         self._layout = layout
         self._database = database
         self._space = space
@@ -73,12 +73,15 @@ class StatusReport:
                 question_store.count_open_questions(db, sees),
             )
         )
-        network, names = self._network, list(filter(sees, self._agents.names))
+        network, pages = self._outside.network, self._settings.dashboard
+        names = list(filter(sees, self._agents.names))
         waiting = self._broker.total_unacknowledged if sees.whole else sum(map(self._broker.unacknowledged, names))
         proposals = await READS.run(self._proposal_bytes)
         return HiveStatus(
-            network_requests=0 if network is None else network.count_waiting(sees),
-            open_networks=[] if network is None else list(filter(sees, network.open_agents())),
+            network_requests=network.count_waiting(sees),
+            dashboard=pages.origin if pages.enabled else "",
+            dashboard_problem="" if self._outside.dashboard is None else self._outside.dashboard.problem,
+            open_networks=list(filter(sees, network.open_agents())),
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
@@ -94,7 +97,7 @@ class StatusReport:
             database_bytes=self._space.used if sees.whole else 0,
             database_limit=self._space.limit,
             proposal_bytes={name: size for name, size in proposals.items() if sees(name)},
-            proposal_limit=self._proposal_limit,
+            proposal_limit=self._settings.proposal_space,
             build_problem=self._runtime.build_problem,
             missing_environment=self._missing_environment,
         )

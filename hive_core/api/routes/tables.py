@@ -40,7 +40,6 @@ from hive_core.outside.spending import ModelSpending
 from hive_core.people import People
 from hive_core.people.ownership.owners import Owners
 from hive_core.protocol.models.providers import ProviderSettings
-from hive_core.protocol.people.settings import DEFAULT_ORIGIN
 from hive_core.protocol.work.settings import RepositorySettings
 from hive_core.work.gate.gate import WorkGate
 from hive_core.work.repositories.registry import Repositories
@@ -74,6 +73,8 @@ class Services:
     repositories: Repositories
     repository_settings: RepositorySettings
     lease_seconds: float
+    origin: str
+    """Of the dashboard, for links."""
     find_repository: FindRepository
     network: Network
     spending: ModelSpending
@@ -176,7 +177,7 @@ def operators_endpoints(services: Services) -> list[Endpoint]:
     """Return the endpoints of `host.sock`: those for people, and what only the operator of the host may do."""
     return [
         *people_endpoints(services),
-        *account_routes.account_changes(services.people, DEFAULT_ORIGIN),
+        *account_routes.account_changes(services.people, services.origin),
         *system.database_copies(services.copies, services.database, services.layout),
         *proposals.index_maintenance(services.gate, services.work_gate),
         *of_repositories.repository_changes(services.repositories, services.repository_settings.refs),

@@ -6,9 +6,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DEFAULT_ORIGIN = "http://hive.localhost:7000"
-"""Address of the dashboard, for links."""
-
 
 class AccountSettings(BaseModel):
     """The settings `accounts`: the ends of sessions and of API tokens."""

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from hive_core.errors import HiveError
+from hive_core.protocol.people.dashboard import is_origin
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 CSRF_HEADER = "Hive-Csrf"
 CSRF_FIELD = "csrf"
 
-_ORIGIN = re.compile(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; worker-src 'self'; "
     "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
@@ -46,7 +45,7 @@ class Boundary:
 
     def __post_init__(self) -> None:
         """Raise `bad_origin` for what is no origin."""
-        if _ORIGIN.fullmatch(self.origin) is None:
+        if not is_origin(self.origin):
             hint = (
                 "give scheme, host and, if it is not the scheme's own, port, in lower case: http://hive.localhost:7000"
             )

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,11 @@ from aiohttp import web
 from hive_core.errors import HiveError
 from hive_core.infra.systemd.notify import Notifier
 from hive_core.infra.telemetry import log_config
+from hive_core.protocol.people.dashboard import DEFAULT_LISTEN
 from hive_core.services.dashboard.application import Dashboard, build
 from hive_core.services.dashboard.boundary import Boundary
 from hive_core.services.dashboard.hive_client import HiveConnection
+from hive_core.services.listening import listen, reason
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ async def _run(options: DashboardOptions, with_stdin: bool) -> int:
     if with_stdin:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
     boundary = Boundary(options.origin)
-    sockets = _listeners(options)
+    listener = _listener(options)
     runner = web.AppRunner(
         build(Dashboard(boundary, HiveConnection(options.daemon))),
         handler_cancellation=True,
@@ -69,8 +70,7 @@ async def _run(options: DashboardOptions, with_stdin: bool) -> int:
     await runner.setup()
     notifier = Notifier()
     try:
-        for listener in sockets:
-            await web.SockSite(runner, listener).start()
+        await web.SockSite(runner, listener).start()
         notifier.ready()
         log.info("dashboard started", origin=boundary.origin)
         await stop.wait()
@@ -80,31 +80,16 @@ async def _run(options: DashboardOptions, with_stdin: bool) -> int:
     return 0
 
 
-def _listeners(options: DashboardOptions) -> Sequence[socket.socket]:
+def _listener(options: DashboardOptions) -> socket.socket:
     if options.inherited is not None:
         try:
-            return [socket.socket(fileno=options.inherited)]
+            return socket.socket(fileno=options.inherited)
         except OSError as error:
             raise HiveError("cannot_listen", f"descriptor {options.inherited} is no socket: {error.strerror}") from None
-    listen = options.listen or "127.0.0.1:7000"
+    address = options.listen or DEFAULT_LISTEN
     try:
-        if listen.startswith("/"):
-            place = Path(listen)
-            if place.is_socket():
-                place.unlink()
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(listen)
-            place.chmod(0o660)
-            listener.listen()
-            return [listener]
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65_535:
-            hint = "give HOST:PORT, such as 127.0.0.1:7000, or the path of a unix socket"
-            raise HiveError("bad_listen", f"{listen!r} is no address to listen on", hint=hint)
-        return [socket.create_server((host.strip("[]"), int(port)), family=_family(host), backlog=128)]
+        return listen(address)
+    except ValueError as error:
+        raise HiveError("bad_listen", f"{address!r} is no address to listen on", hint=str(error)) from None
     except OSError as error:
-        raise HiveError("cannot_listen", f"cannot listen on {listen}: {error.strerror or error}") from None
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
+        raise HiveError("cannot_listen", f"cannot listen on {address}: {reason(error)}") from None

@@ -89,6 +89,7 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
     space = [("Proposals", _proposal_space(proposals, most))] if most else []
     return [
         ("Daemon", f"hive-c0re {answer.get('version')}, process {answer.get('pid')}, up for {running}"),
+        *_dashboard(answer),
         ("State", escaped_line(str(answer.get("state_dir")))),
         ("Runtime", escaped_line(str(answer.get("runtime")))),
         ("Confinement", escaped_line(str(answer.get("confinement")))),
@@ -102,6 +103,13 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ("Questions", f'{questions} open: see them with "hive-c0re questions"' if questions else "none open"),
         ("Inbox", f'{unread} unread: read them with "hive-c0re inbox"' if unread else "nothing unread"),
     ]
+
+
+def _dashboard(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    address, problem = answer.get("dashboard"), answer.get("dashboard_problem")
+    if not address:
+        return []
+    return [("Dashboard", escaped_line(f"does not run: {problem}" if problem else str(address)))]
 
 
 def _proposal_space(used: dict[str, int], most: int) -> str:

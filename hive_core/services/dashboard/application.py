@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import structlog
@@ -14,13 +16,21 @@ from aiohttp.typedefs import Middleware
 from hive_core.errors import HiveError
 from hive_core.services.dashboard.assets import serve_asset
 from hive_core.services.dashboard.boundary import SAFE_METHODS, Boundary
-from hive_core.services.dashboard.hive_client import HiveClient, HiveConnection, path_of
+from hive_core.services.dashboard.hive_client import DaemonRefusal, HiveClient, HiveConnection, path_of
 from hive_core.services.dashboard.live import LiveParts
 from hive_core.services.dashboard.markup.making import MARKUP, Markup
 from hive_core.services.dashboard.pages import all_live_parts, all_pages
+from hive_core.services.dashboard.server.connections import Connections
+from hive_core.services.dashboard.server.health import HealthPages
+from hive_core.services.dashboard.server.script_api import PREFIX, ScriptApi
 from hive_core.services.dashboard.visit import MOST_FORM_BYTES, Visit, Visitor, WebPage
 
 log = structlog.get_logger(__name__)
+
+_LONGEST_ADDRESS = 64
+
+_WITHOUT_VISITOR = ("wrong_host", "no_daemon", "two_sessions", "internal")
+"""Errors on whose page nobody is signed in: the person is not known, or asking once more would be no help."""
 
 Identify = Callable[[HiveClient], Awaitable[Visitor]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,6 +49,7 @@ class Dashboard:
     boundary: Boundary
     connection: HiveConnection
     identify: Identify = ask_who
+    connections: Connections = field(default_factory=Connections)
 
 
 def build(dashboard: Dashboard) -> web.Application:
@@ -58,9 +69,19 @@ def build(dashboard: Dashboard) -> web.Application:
 
     app.on_response_prepare.append(secure)
     app.on_cleanup.append(close)
+    api, health = ScriptApi(dashboard.connection), HealthPages(dashboard.connection, dashboard.connections, parts)
     app.router.add_get("/static/{tag}/{name}", serve_asset)
+    app.router.add_get("/healthz", health.health)
+    app.router.add_get("/metrics", health.metrics, allow_head=False)
+    app.router.add_get(f"{PREFIX}/openapi.json", api.openapi, allow_head=False)
+    for method in ("GET", "POST"):
+        app.router.add_route(method, PREFIX + "/v1/{path:.+}", api.handle)
     for page in [*all_pages(), WebPage("GET", "/live", parts.stream)]:
-        app.router.add_route(page.method, page.path, _handler(dashboard, page))
+        if page.method == "GET":
+            # Not HEAD on other pages: those that have no end would not end for it either.
+            app.router.add_get(page.path, _handler(dashboard, page), allow_head=page.public)
+        else:
+            app.router.add_route(page.method, page.path, _handler(dashboard, page))
     return app
 
 
@@ -77,18 +98,33 @@ def _handler(dashboard: Dashboard, page: WebPage) -> Handler:
 
 
 async def _visit(dashboard: Dashboard, request: web.Request) -> Visit:
-    credential = request.cookies.get(dashboard.boundary.cookie, "")
-    hive = dashboard.connection.client(credential or None, request.remote or "")
-    visitor = Visitor()
-    if credential:
+    address = client_address(request)
+    found: Visit | None = None
+    for credential in dashboard.boundary.sessions(request.headers.getall("Cookie", ())):
+        hive = dashboard.connection.client(credential, address)
         try:
             visitor = await dashboard.identify(hive)
         except HiveError as error:
             if error.status != HTTPStatus.UNAUTHORIZED:
                 raise
-            # Its session has ended.
-            credential, hive = "", dashboard.connection.client(None, request.remote or "")
-    return Visit(request, visitor, credential, hive, dashboard.boundary)
+            continue  # It has ended, or is not ours.
+        if found is not None:
+            # One of them is of somebody else, who may want to see what is done with it.
+            why = "this browser sends two sessions, and one of them was set by another service of its machine"
+            hint = "remove the cookies of this address in the browser, then sign in again"
+            raise HiveError("two_sessions", why, hint=hint)
+        found = Visit(request, visitor, credential, hive, dashboard.boundary)
+    return found or Visit(request, Visitor(), "", dashboard.connection.client(None, address), dashboard.boundary)
+
+
+def client_address(request: web.Request) -> str:
+    """Return the address of the browser; on a unix socket the one that the proxy adds as the last of those it got."""
+    transport = request.transport
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is not None and connection.family == socket.AF_UNIX:
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        return forwarded[-1].rpartition(",")[2].strip()[:_LONGEST_ADDRESS] if forwarded else ""
+    return request.remote or ""
 
 
 def _to_sign_in(request: web.Request) -> web.StreamResponse:
@@ -100,19 +136,25 @@ def _to_sign_in(request: web.Request) -> web.StreamResponse:
 def _frame(dashboard: Dashboard) -> Middleware:
     @web.middleware
     async def frame(request: web.Request, handler: Handler) -> web.StreamResponse:
+        dashboard.connections.begin(request)
         try:
-            dashboard.boundary.check_host(request.headers)
+            dashboard.boundary.check_host(request.headers.getall("Host", ()), request.raw_path)
             return await handler(request)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except HiveError as error:
-            return _show_error(dashboard, request, error)
+            return await _show_error(dashboard, request, error)
         except web.HTTPException as error:
-            return _show_error(dashboard, request, _as_hive_error(error))
+            shown = await _show_error(dashboard, request, _as_hive_error(error))
+            if "Allow" in error.headers:
+                shown.headers["Allow"] = error.headers["Allow"]
+            return shown
         except Exception as error:
             log.error("request failed", path=ascii(request.path), exc_info=error)
             failure = HiveError("internal", "the dashboard failed on this request", hint="see its log", status=500)
-            return _show_error(dashboard, request, failure)
+            return await _show_error(dashboard, request, failure)
+        finally:
+            dashboard.connections.end(request)
 
     return frame
 
@@ -125,12 +167,17 @@ def _as_hive_error(error: web.HTTPException) -> HiveError:
     return HiveError("invalid_request", error.reason, status=error.status)
 
 
-def _show_error(dashboard: Dashboard, request: web.Request, error: HiveError) -> web.StreamResponse:
+async def _show_error(dashboard: Dashboard, request: web.Request, error: HiveError) -> web.StreamResponse:
     """Return a page about the error for people, or JSON for scripts."""
-    if "text/html" in request.headers.get("Accept", ""):
-        hive = dashboard.connection.client(None)
-        return Visit(request, Visitor(), "", hive, dashboard.boundary).page(
-            "error.html.j2", status=error.status, error=error
-        )
-    body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
-    return web.json_response(body, status=error.status)
+    if request.method == "HEAD" or "text/html" not in request.headers.get("Accept", ""):
+        body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        response = web.json_response(body, status=error.status)
+    else:
+        visit = Visit(request, Visitor(), "", dashboard.connection.client(None), dashboard.boundary)
+        if error.code not in _WITHOUT_VISITOR:
+            with suppress(HiveError):
+                visit = await _visit(dashboard, request)
+        response = visit.page("error.html.j2", status=error.status, error=error)
+    if isinstance(error, DaemonRefusal) and error.retry_after:
+        response.headers["Retry-After"] = error.retry_after
+    return response

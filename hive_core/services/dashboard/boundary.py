@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, MutableMapping
+import re
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from hive_core.errors import HiveError
@@ -18,6 +19,10 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 CSRF_HEADER = "Hive-Csrf"
 CSRF_FIELD = "csrf"
 
+MOST_SESSIONS = 4
+"""Sessions of one request that are looked at: each is asked of the daemon."""
+
+_SESSION = re.compile(r"hs_[A-Za-z0-9_-]{1,100}")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; worker-src 'self'; "
     "manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
@@ -66,9 +71,13 @@ class Boundary:
         """The name of the session's cookie. With TLS its prefix keeps other hosts from setting it (RFC 6265bis)."""
         return "__Host-hive" if self.is_secure else "hive"
 
-    def check_host(self, headers: Mapping[str, str]) -> None:
-        """Raise `wrong_host` for a request to another host name."""
-        if headers.get("Host", "").lower() != self.host:
+    def check_host(self, hosts: Sequence[str], target: str) -> None:
+        """Raise `wrong_host` for a request to another host name, by its headers `Host` and its target.
+
+        A target may be a whole address (RFC 9112, 3.2.2), which then counts, too.
+        """
+        own = target.startswith("/") or target.lower().startswith(f"{self.origin}/")
+        if [host.lower() for host in hosts] != [self.host] or not own:
             raise HiveError(
                 "wrong_host", "this address is not the dashboard's", hint=f"open {self.origin}/", status=421
             )
@@ -84,6 +93,29 @@ class Boundary:
                 hint=f"open {self.origin}/ and act there",
                 status=403,
             )
+
+    def check_web_socket(self, headers: Mapping[str, str]) -> None:
+        """Raise `cross_origin` for a WebSocket that no page of ours opens.
+
+        Browsers open them to every origin, with its cookies, and always name the page's (RFC 6455, 10.2).
+        """
+        if "Origin" not in headers:
+            hint = "a terminal is opened by its page; scripts use the API"
+            raise HiveError("cross_origin", "this WebSocket names no origin", hint=hint, status=403)
+        self.check_origin(headers)
+
+    def sessions(self, cookies: Sequence[str]) -> list[str]:
+        """Return the sessions that the headers `Cookie` of a request name.
+
+        There may be several: another service of this machine can set a cookie of the same name for a path of ours.
+        """
+        found: dict[str, None] = {}
+        for header in cookies:
+            for pair in header.split(";"):
+                name, _, value = pair.strip().partition("=")
+                if name == self.cookie and _SESSION.fullmatch(value):
+                    found[value] = None
+        return list(found)[:MOST_SESSIONS]
 
     def add_headers(self, headers: MutableMapping[str, str]) -> None:
         """Add the headers that every response has; those that are there already stay."""

@@ -29,6 +29,9 @@ class HiveEvent(NamedTuple):
 class DaemonRefusal(HiveError):
     """An error that the daemon answered with: its code, message, hint and status."""
 
+    retry_after = ""
+    """The seconds after which to try again, if the daemon names them."""
+
 
 class HiveUnreachable(HiveError):
     """The daemon does not listen, or hung up."""
@@ -127,7 +130,9 @@ class HiveClient:
                 allow_redirects=False,
             ) as response:
                 if response.status >= 400:
-                    raise _refusal(response.status, await response.read())
+                    refusal = _refusal(response.status, await response.read())
+                    refusal.retry_after = response.headers.get("Retry-After", "")
+                    raise refusal
                 yield response
         except (aiohttp.ClientError, OSError, TimeoutError):
             raise HiveUnreachable from None

@@ -100,6 +100,11 @@ class LiveSession:
                     del self._shown[key]
 
     @property
+    def windows(self) -> int:
+        """The number of windows."""
+        return len(self._signals)
+
+    @property
     def is_unused(self) -> bool:
         """Whether no window is left."""
         return not self._signals
@@ -157,6 +162,16 @@ class LiveParts:
     def __init__(self, parts: list[LivePart]) -> None:
         self._parts = {part.name: part for part in parts}
         self._sessions: dict[str, LiveSession] = {}
+
+    @property
+    def sessions(self) -> int:
+        """The number of sessions that show some part."""
+        return len(self._sessions)
+
+    @property
+    def windows(self) -> int:
+        """The number of windows that show some part."""
+        return sum(session.windows for session in self._sessions.values())
 
     async def stream(self, visit: Visit) -> web.StreamResponse:
         """Send the parts that a window names, now and whenever they change, until it is closed.

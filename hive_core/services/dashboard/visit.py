@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,6 +17,10 @@ from hive_core.services.dashboard.hive_client import HiveClient
 from hive_core.services.dashboard.rendering import Html, render
 
 MOST_FORM_BYTES = 1024 * 1024
+_MOST_VISITOR_BYTES = 16 * 1024
+"""For those who are not signed in."""
+_FORM_SECONDS = 30.0
+_OWN_PATH = re.compile(r"/(?![/\\])[^\x00-\x20]*\Z")
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,21 @@ class Visit:
     async def form(self) -> Mapping[str, str]:
         """Return the fields of a form, after the check of its CSRF token.
 
-        Raises `no_csrf_token`, `not_a_form`, `too_large`.
+        Raises `no_csrf_token`, `not_a_form`, `too_slow`, `too_large`.
         """
         if self.request.content_type not in ("application/x-www-form-urlencoded", "multipart/form-data"):
             raise HiveError("not_a_form", "the body of this request is no form", hint="use the page's own form")
-        fields = await self.request.post()
+        request = self.request if self.credential else self.request.clone(client_max_size=_MOST_VISITOR_BYTES)
+        try:
+            async with asyncio.timeout(_FORM_SECONDS):
+                fields = await request.post()
+        except TimeoutError:
+            why = f"the form did not arrive within {_FORM_SECONDS:.0f} seconds"
+            raise HiveError("too_slow", why, status=HTTPStatus.REQUEST_TIMEOUT) from None
+        except ValueError:
+            raise HiveError(
+                "not_a_form", "the body of this request is no form", hint="use the page's own form"
+            ) from None
         found = {name: value for name, value in fields.items() if isinstance(value, str)}
         if self.credential:
             check_csrf(self.credential, self.request.headers.get(CSRF_HEADER) or found.pop(CSRF_FIELD, ""))
@@ -72,7 +88,12 @@ class Visit:
         return web.Response(text=self.fragment(template, **values), content_type="text/html", status=status)
 
     def go_to(self, address: str) -> web.Response:
-        """Return the answer to a form: the browser loads `address`, a path of the dashboard, by GET."""
+        """Return the answer to a form: the browser loads `address`, a path of the dashboard, by GET.
+
+        Raises ValueError for what a browser could take for an address elsewhere.
+        """
+        if not _OWN_PATH.match(address):
+            raise ValueError(f"{address!r} is no path of the dashboard")
         return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
 
     def keep_session(self, response: web.StreamResponse, session: str) -> None:

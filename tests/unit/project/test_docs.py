@@ -479,7 +479,7 @@ def test_metrics() -> None:
         if value.startswith("hive_")
     }
     assert found
-    assert {*rows(text("operating"), "metric"), *rows(text("network"), "metric")} == found
+    assert {name for page in ("operating", "network", "web") for name in rows(text(page), "metric")} == found
 
 
 def test_failures() -> None:

@@ -27,26 +27,39 @@ _LEVELS = ["debug", "info", "warning", "error"]
 )
 @click.option("--listen", metavar="ADDRESS", help="HOST:PORT or path of a unix socket.  [default: 127.0.0.1:7000]")
 @click.option("--inherited", type=int, metavar="FD", help="Listen on this descriptor instead.")
+@click.option(
+    "--certificate", type=click.Path(path_type=Path), help="File with the certificate and its chain, for TLS."
+)
+@click.option("--key", type=click.Path(path_type=Path), help="File with the key of the certificate.")
 @click.option("--with-stdin", is_flag=True, help="Stop when standard input ends, too.")
 @click.option("--log-level", type=click.Choice(_LEVELS), default="info", help="Lowest level that is logged.")
 def dashboard(
-    daemon: Path, origin: str, listen: str | None, inherited: int | None, with_stdin: bool, log_level: str
+    daemon: Path,
+    origin: str,
+    listen: str | None,
+    inherited: int | None,
+    certificate: Path | None,
+    key: Path | None,
+    with_stdin: bool,
+    log_level: str,
 ) -> int:
     """Serve the hive's web pages.
 
     It needs no privileges and keeps nothing: it can do what the people who are signed in can. Requests to another host
-    name than that of --origin are refused. SIGTERM or Ctrl-C stops it.
+    name than that of --origin are refused. SIGTERM or Ctrl-C stops it. The files of TLS are read again when they have
+    changed, and on SIGHUP.
 
     \b
     Examples:
       hive-c0re dashboard
       hive-c0re dashboard --listen /run/hive/web.sock --origin https://hive.example.org
+      hive-c0re dashboard --listen 0.0.0.0:443 --origin https://hive.example.org --certificate hive.crt --key hive.key
     """
     from hive_core.errors import HiveError  # noqa: PLC0415
-    from hive_core.services.dashboard.main import DashboardOptions, run  # noqa: PLC0415
+    from hive_core.services.dashboard.server.main import DashboardOptions, run  # noqa: PLC0415
 
     try:
-        options = DashboardOptions(daemon.absolute(), origin, listen, inherited)
+        options = DashboardOptions(daemon.absolute(), origin, listen, inherited, certificate, key)
         return run(options, log_level, with_stdin=with_stdin)
     except HiveError as error:
         raise Failure(error.code, error.message, hint=error.hint) from None

@@ -20,13 +20,61 @@ def test_origins_that_are_none(origin: str) -> None:
         Boundary(origin)
 
 
-@pytest.mark.parametrize("host", ["", "127.0.0.1:7000", "hive.localhost", "hive.localhost:7001", "evil.example"])
-def test_other_hosts(host: str) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "target"),
+    [
+        ([], "/"),
+        ([""], "/"),
+        (["127.0.0.1:7000"], "/"),
+        (["hive.localhost"], "/"),
+        (["hive.localhost:7001"], "/"),
+        (["evil.example"], "/"),
+        (["hive.localhost:7000", "evil.example"], "/"),
+        (["hive.localhost:7000", "hive.localhost:7000"], "/"),
+        (["hive.localhost:7000"], "http://evil.example/"),
+        (["hive.localhost:7000"], "http://hive.localhost:7000@evil.example/"),
+        (["hive.localhost:7000"], "http://hive.localhost:70000/"),
+        (["hive.localhost:7000"], "*"),
+    ],
+)
+def test_other_hosts(hosts: list[str], target: str) -> None:
     """A request to another host name is refused, so that no cookie of ours is set or read there."""
     with pytest.raises(HiveError) as refused:
-        LOCAL.check_host({"Host": host})
+        LOCAL.check_host(hosts, target)
     assert refused.value.status == 421
-    LOCAL.check_host({"Host": "hive.localhost:7000"})
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/agents/ada?turn=1", "http://hive.localhost:7000/", "HTTP://hive.localhost:7000/"]
+)
+def test_the_own_host(target: str) -> None:
+    """A request to the dashboard's own address gets through, in whatever way it names it."""
+    LOCAL.check_host(["Hive.LOCALHOST:7000"], target)
+
+
+@pytest.mark.parametrize(
+    ("cookies", "found"),
+    [
+        ([], []),
+        (["hive=hs_a"], ["hs_a"]),
+        (["other=1; hive=hs_a; hive=hs_b"], ["hs_a", "hs_b"]),
+        (["hive=hs_a", "hive=hs_a; hive=hs_b"], ["hs_a", "hs_b"]),
+        (['hive="hs_a"; hive=ht_token; hive=; hivex=hs_c; hive=hs_<script>'], []),
+        (["; ".join(f"hive=hs_{number}" for number in range(9))], ["hs_0", "hs_1", "hs_2", "hs_3"]),
+    ],
+)
+def test_sessions_of_a_request(cookies: list[str], found: list[str]) -> None:
+    """Every cookie that can be a session is looked at, up to a number, whatever stands beside it."""
+    assert LOCAL.sessions(cookies) == found
+
+
+def test_web_sockets_of_other_pages() -> None:
+    """Only a page of ours opens a WebSocket: without an origin, or with another, it is refused."""
+    LOCAL.check_web_socket({"Origin": LOCAL.origin})
+    for headers in ({}, {"Origin": "http://127.0.0.1:3000"}, {"Origin": "null"}):
+        with pytest.raises(HiveError) as refused:
+            LOCAL.check_web_socket(headers)
+        assert refused.value.code == "cross_origin"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ in
             };
             credentials.anthropic = "/run/secrets/anthropic";
           };
+          dashboard = {
+            enable = true;
+            origin = "https://hive.example.org";
+            listen = "192.0.2.1:443";
+            certificate = "/var/lib/acme/hive.example.org/fullchain.pem";
+            key = "/var/lib/acme/hive.example.org/key.pem";
+          };
           budget.agents.money_per_day = 10;
           settings.health_timeout = 120;
         };

@@ -63,6 +63,7 @@ in
     ./host/service.nix
     ./host/egress.nix
     ./host/relay.nix
+    ./host/dashboard.nix
     ./host/mounts.nix
     ./host/manager.nix
     ./host/nix.nix
@@ -294,6 +295,40 @@ in
           anthropic = "/run/secrets/anthropic";
         };
         description = "Files with the keys of providers, by the names in `keys`; systemd gives them to the relay alone.";
+      };
+    };
+
+    dashboard = {
+      enable = mkEnableOption "the web pages of the hive";
+      origin = mkOption {
+        type = types.str;
+        default = "http://hive.localhost:7000";
+        example = "https://hive.example.org";
+        description = "Scheme, host and port by which browsers reach the web pages.";
+      };
+      listen = mkOption {
+        type = types.str;
+        default = "127.0.0.1:7000";
+        example = "/run/hyperhive-dashboard.sock";
+        description = "Where they are served: `ADDRESS:PORT`, or the path of a unix socket for a proxy.";
+      };
+      proxyGroup = mkOption {
+        type = types.str;
+        default = "root";
+        example = "nginx";
+        description = "Group of the proxy, which may connect to that unix socket.";
+      };
+      certificate = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "/var/lib/acme/hive.example.org/fullchain.pem";
+        description = "File with the certificate and its chain, to serve TLS without a proxy.";
+      };
+      key = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "/var/lib/acme/hive.example.org/key.pem";
+        description = "File with the key of that certificate; systemd gives it to the dashboard alone.";
       };
     };
 

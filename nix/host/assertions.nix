@@ -49,6 +49,12 @@ in
         '';
       }
       {
+        assertion = (cfg.dashboard.certificate == null) == (cfg.dashboard.key == null);
+        message = ''
+          services.hyperhive.dashboard: `certificate` and `key` belong together. Name both, or neither.
+        '';
+      }
+      {
         assertion = config.boot.enableContainers;
         message = ''
           services.hyperhive: agents run in NixOS containers, and boot.enableContainers is forced to be false.

@@ -18,51 +18,18 @@ in
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
 
-      serviceConfig = {
-        Type = "notify";
+      serviceConfig = import ./hardening.nix // {
         ExecStart = "${lib.getExe' cfg.package "hive-c0re"} egress --status /run/hyperhive-egress/status.sock";
-        Restart = "always";
-        RestartSec = 1;
-
-        DynamicUser = true;
         SupplementaryGroups = "hyperhive-egress";
         RuntimeDirectory = "hyperhive-egress";
-        UMask = "0077";
         LimitNOFILE = 65536;
         MemoryMax = "1G";
 
-        CapabilityBoundingSet = "";
-        NoNewPrivileges = true;
-        ProtectSystem = "strict";
-        ProtectHome = true;
-        PrivateTmp = true;
-        PrivateDevices = true;
-        PrivateUsers = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectProc = "invisible";
-        ProcSubset = "pid";
-        LockPersonality = true;
-        MemoryDenyWriteExecute = true;
-        RemoveIPC = true;
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
         RestrictAddressFamilies = [
           "AF_UNIX"
           "AF_INET"
           "AF_INET6"
           "AF_NETLINK" # the host's own addresses, which no agent reaches
-        ];
-        SystemCallArchitectures = "native";
-        SystemCallErrorNumber = "EPERM";
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
         ];
       };
     };

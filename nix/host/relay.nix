@@ -18,52 +18,19 @@ in
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
 
-      serviceConfig = {
-        Type = "notify";
+      serviceConfig = import ./hardening.nix // {
         ExecStart = "${lib.getExe' cfg.package "hive-c0re"} relay --status /run/hyperhive-relay/status.sock";
-        Restart = "always";
-        RestartSec = 1;
-
-        DynamicUser = true;
         SupplementaryGroups = "hyperhive-relay";
         RuntimeDirectory = "hyperhive-relay";
-        UMask = "0077";
         LoadCredential = lib.mapAttrsToList (name: path: "${name}:${path}") cfg.relay.credentials;
         LimitNOFILE = 65536;
         LimitCORE = 0; # a core dump would hold the keys
         MemoryMax = "1G";
 
-        CapabilityBoundingSet = "";
-        NoNewPrivileges = true;
-        ProtectSystem = "strict";
-        ProtectHome = true;
-        PrivateTmp = true;
-        PrivateDevices = true;
-        PrivateUsers = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectProc = "invisible";
-        ProcSubset = "pid";
-        LockPersonality = true;
-        MemoryDenyWriteExecute = true;
-        RemoveIPC = true;
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
         RestrictAddressFamilies = [
           "AF_UNIX"
           "AF_INET"
           "AF_INET6"
-        ];
-        SystemCallArchitectures = "native";
-        SystemCallErrorNumber = "EPERM";
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
         ];
       };
     };

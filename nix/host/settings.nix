@@ -70,6 +70,10 @@ in
         inherit (cfg.egress) allow deny limits;
         encrypted_hello = cfg.egress.encryptedHello;
       };
+      dashboard = lib.mapAttrs (_: lib.mkDefault) {
+        enabled = cfg.dashboard.enable;
+        inherit (cfg.dashboard) origin listen;
+      };
       services = lib.mapAttrs (_: lib.mkDefault) cfg.services;
       relay.providers = lib.mapAttrs (_: lib.mkDefault) cfg.relay.providers;
       budget = lib.mapAttrs (_: lib.mkDefault) { inherit (cfg.budget) agents ceilings hive; };

@@ -227,8 +227,8 @@ readonly LAY_OUT='
         printf "[Service]\nProtectHome=tmpfs\n"
         while read -r directory; do printf "BindReadOnlyPaths=%s\n" "$directory"; done <"$scratch/io/dependencies"
     } >"$scratch/here.conf"
-    for gateway in egress relay; do
-        put "/etc/systemd/system/hive-$gateway.service.d/here.conf" 0644 <"$scratch/here.conf"
+    for service in egress relay dashboard; do
+        put "/etc/systemd/system/hive-$service.service.d/here.conf" 0644 <"$scratch/here.conf"
     done
     {
         cat "$scratch/here.conf"

@@ -17,6 +17,7 @@ UNITS = {
     "hive-c0re": ROOT / "nix/host/service.nix",
     "hive-egress": ROOT / "nix/host/egress.nix",
     "hive-relay": ROOT / "nix/host/relay.nix",
+    "hive-dashboard": ROOT / "nix/host/dashboard.nix",
 }
 """The units of the tests' host, with the modules that have them on NixOS."""
 OF_THE_PLACE = {"ExecStart", "ExecStartPre", "Environment", "EnvironmentFile", "LoadCredential"}
@@ -34,7 +35,10 @@ def service_of_the_tests(unit: str) -> dict[str, list[str]]:
 
 def service_of_the_module(module: Path) -> dict[str, list[str]]:
     """The same as the module has it, for the usual state directory."""
-    text = re.sub(r"#[^\n]*", "", module.read_text()).partition("serviceConfig = {")[2]
+    _, shared, text = re.sub(r"#[^\n]*", "", module.read_text()).partition("serviceConfig = ")
+    if text.startswith("import ./hardening.nix"):
+        text += (module.parent / "hardening.nix").read_text()
+    assert shared
     found = {}
     for key, value in re.findall(r"\b([A-Z]\w+) = (\[.*?\]|\"[^\"]*\"|[\w.]+)", text, re.DOTALL):
         words = re.findall(r'"([^"]*)"', value) if value[0] in '["' else [value]

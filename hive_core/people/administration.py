@@ -38,10 +38,13 @@ class Summary(NamedTuple):
 class Administration:
     """Adds, changes and removes accounts."""
 
-    def __init__(self, records: PeopleRecords, on_removed: Callable[[str], None]) -> None:
-        """`on_removed` is called with the name of an account that was removed."""
+    def __init__(self, records: PeopleRecords) -> None:
         self._records = records
-        self._on_removed = on_removed
+        self.removing: list[Callable[[sqlite3.Connection, str], object]] = []
+        """Called in the transaction that removes an account, with its name, for what belongs to the person: an account
+        that is made with the name later is somebody else's."""
+        self.removed: list[Callable[[str], None]] = []
+        """Called with the name of an account that was removed."""
 
     async def summaries(self) -> list[Summary]:
         """Return all accounts, by name."""
@@ -116,11 +119,14 @@ class Administration:
 
             def also(db: sqlite3.Connection) -> None:
                 store.delete_account(db, name)
+                for change in self.removing:
+                    change(db, name)
                 audit.append(db, actor=actor, action="remove_person", subject=name, detail={"role": role})
 
             await records.end(records.numbers_of(name), also)
             del records.accounts[name]
-            self._on_removed(name)
+            for call in self.removed:
+                call(name)
 
     async def _add(self, name: str, role: Role, actor: str) -> MadeLink:
         if len(self._records.accounts) >= MOST_PEOPLE:

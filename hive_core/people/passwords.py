@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from base64 import b64encode
 from collections.abc import Callable
-from typing import TypeVar
-
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from typing import TYPE_CHECKING, TypeVar
 
 from hive_core.infra.concurrency.fair_queue import FairQueue, QueueFull
 from hive_core.infra.concurrency.tasks import finish_detached
 from hive_core.infra.concurrency.threads import PASSWORDS
 from hive_core.protocol.people.passwords import MOST_PASSWORD_BYTES, password_bytes
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ class TooManyPasswords(Exception):
 
 def make_hasher() -> PasswordHasher:
     """Return the parameters of new hashes: the second choice of RFC 9106, on one processor."""
+    from argon2 import PasswordHasher  # noqa: PLC0415 - no start of a daemon waits for it
+
     return PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=1)
 
 
@@ -40,21 +43,18 @@ class Passwords:
     """
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
-        self._hasher = hasher or make_hasher()
+        self._hasher = hasher
         self._queue = FairQueue(AT_ONCE, AT_ONCE, WAITING_OF_ONE)
         self._waiting = 0
         self._nobodys = ""
-
-    async def open(self) -> None:
-        """Make the hash that is compared for names that nobody has."""
-        self._nobodys = await PASSWORDS.run(self._hasher.hash, secrets.token_bytes(32))
+        """A hash for names that nobody has."""
 
     async def hash(self, password: str, party: str) -> str:
         """Return the hash of a password that is valid, for a trusted party. Raises TooManyPasswords."""
         content = password_bytes(password)
         if content is None:
             raise ValueError("the password is no Unicode")
-        return await self._run(party, lambda: self._hasher.hash(content), trusted=True)
+        return await self._run(party, lambda: self._made().hash(content), trusted=True)
 
     async def is_right(self, stored: str | None, password: str, party: str, *, trusted: bool) -> bool:
         """Return True if the password has the hash `stored`. Raises TooManyPasswords.
@@ -62,16 +62,25 @@ class Passwords:
         Without a hash the answer is False after the same work, so that the time does not tell which names there are.
         """
         content = (password_bytes(password) or b"")[: MOST_PASSWORD_BYTES + 1]
-        found = await self._run(party, lambda: self._compare(stored or self._nobodys, content), trusted=trusted)
-        return found and stored is not None
+        return await self._run(party, lambda: self._compare(stored, content), trusted=trusted)
 
     def is_outdated(self, stored: str) -> bool:
-        """Return True if the hash was made with other parameters."""
-        return self._hasher.check_needs_rehash(stored)
+        """Return True if the hash, with which a password was compared, was made with other parameters."""
+        return self._made().check_needs_rehash(stored)
 
-    def _compare(self, stored: str, content: bytes) -> bool:
+    def _made(self) -> PasswordHasher:
+        if self._hasher is None:
+            self._hasher = make_hasher()
+        return self._hasher
+
+    def _compare(self, stored: str | None, content: bytes) -> bool:
+        from argon2.exceptions import InvalidHashError, VerificationError  # noqa: PLC0415 - as in `make_hasher`
+
+        hasher = self._made()
+        if stored is None:
+            self._nobodys = self._nobodys or _hash_of_nothing(hasher)
         try:
-            return self._hasher.verify(stored, content)
+            return hasher.verify(stored or self._nobodys, content) and stored is not None
         except (VerificationError, InvalidHashError):
             return False
 
@@ -90,3 +99,10 @@ class Passwords:
             return await finish_detached(task)
         finally:
             self._waiting -= 1
+
+
+def _hash_of_nothing(hasher: PasswordHasher) -> str:
+    """Return a hash that is compared with as much work as any other, and that no password has."""
+    salt, value = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${cost}${salt}${value}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import structlog
-from argon2 import PasswordHasher
 
 from hive_core.errors import HiveError
 from hive_core.infra.database.database import TEMPORARY_ERRORS, Database, steady_milliseconds
@@ -21,6 +21,9 @@ from hive_core.people.signed_in import SignedIn
 from hive_core.people.store import Account, Credential
 from hive_core.people.tokens import PersonCredentials
 from hive_core.protocol.people.settings import AccountSettings
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +50,8 @@ class People:
         self._refusals = RefusedSignIns(database, clock)
         self.signing_in = SignIn(self._records, Passwords(hasher), self._refusals)
         self.credentials = PersonCredentials(self._records)
-        self.administration = Administration(self._records, self.signing_in.forget_person)
+        self.administration = Administration(self._records)
+        self.administration.removed.append(self.signing_in.forget_person)
         self.ended = self._records.ended
         """Called with the number of each session or token that has ended, or that gives another role from now on:
         requests under way with it, such as streams, are to end. None of them may wait or raise."""

@@ -44,7 +44,6 @@ class SignIn:
         now = self._records.clock()
         for person, address, at in await self._records.database.read(store.load_addresses):
             self._attempts.know(person, address, min(at, now))
-        await self._passwords.open()
 
     async def sign_in(self, typed: str, password: str, address: str, replaced: str = "") -> BegunSession:
         """Begin a session. `replaced` is the secret of a session that ends by that, if it is the same person's.

@@ -78,6 +78,27 @@ async def test_a_removed_account_is_gone(hive: PeopleHive) -> None:
     assert "sha256" not in await hive.stored_text()
 
 
+async def test_what_belongs_to_a_person_hears_of_a_removal(hive: PeopleHive) -> None:
+    """Other parts change what they have of a person with the removal of the account, or it does not happen."""
+    await hive.add()
+    administration = hive.people.administration
+    removed: list[str] = []
+    administration.removed.append(removed.append)
+
+    def refuse(_: object, name: str) -> None:
+        raise HiveError("not_now", name)
+
+    administration.removing.append(refuse)
+    assert await code(administration.remove("ada", HOST)) == "not_now"
+    assert (removed, hive.people.is_person("ada")) == ([], True)
+    administration.removing[:] = [
+        lambda db, name: db.execute("INSERT INTO set_up_links VALUES (?, NULL, 'viewer', '', 0)", (name,))
+    ]
+    await administration.remove("ada", HOST)
+    assert removed == ["ada"]
+    assert "'ada', None" in await hive.stored_text()
+
+
 async def test_nothing_begins_for_an_account_that_goes(hive: PeopleHive) -> None:
     """A sign-in at the moment of a removal, or of a reset, leaves no session behind."""
     for change in ("remove", "reset"):

@@ -19,6 +19,8 @@ from tests.unit.core.people.people_hive import PASSWORD
 class SlowHasher:
     """Compares nothing until it is let go, and counts what is under way."""
 
+    memory_cost = time_cost = parallelism = 1
+
     def __init__(self) -> None:
         self.go = threading.Event()
         self.running = self.most = 0
@@ -47,7 +49,6 @@ def hasher() -> Iterator[SlowHasher]:
 async def test_hashes_are_of_argon2id() -> None:
     """A real hash has the parameters that RFC 9106 recommends, and is that of its password only."""
     passwords = Passwords()
-    await passwords.open()
     stored = await passwords.hash(PASSWORD, "x")
     parameters = extract_parameters(stored)
     assert (parameters.type, parameters.memory_cost, parameters.time_cost) == (Type.ID, 64 * 1024, 3)
@@ -59,7 +60,6 @@ async def test_hashes_are_of_argon2id() -> None:
 async def test_a_flood_is_bounded(hasher: SlowHasher) -> None:
     """Of a thousand passwords from as many addresses, 2 are hashed at a time, 32 wait, and the rest is refused."""
     passwords = Passwords(hasher)  # type: ignore[arg-type]
-    await passwords.open()
     flood = [
         asyncio.create_task(passwords.is_right("stored", PASSWORD, f"address {number}", trusted=False))
         for number in range(1_000)
@@ -79,7 +79,6 @@ async def test_a_flood_is_bounded(hasher: SlowHasher) -> None:
 async def test_hanging_up_frees_nothing_early(hasher: SlowHasher) -> None:
     """Callers that hang up do not let more hashes be made side by side."""
     passwords = Passwords(hasher)  # type: ignore[arg-type]
-    await passwords.open()
     for number in range(20):
         task = asyncio.create_task(passwords.is_right("stored", PASSWORD, f"address {number}", trusted=False))
         await asyncio.sleep(0)

@@ -145,6 +145,8 @@ class Daemon:
         await space.measure()
         people = await stack.enter_async_context(People.opened(database, settings.accounts))
         await owners.open(database, people.is_person)
+        people.administration.removing.append(owners.give_to_admins)
+        people.administration.removed.append(owners.forget)
         questions = Questions(database, broker, directory, events)
         reminders = Reminders(database, broker)
         scheduler = Scheduler(database, questions, reminders)

@@ -72,12 +72,14 @@ def mark_read(db: sqlite3.Connection, reader: Reader, ids: Sequence[int]) -> lis
 
 def has_sent(db: sqlite3.Connection, person: str, number: int) -> bool:
     """Return True if a person has sent the message of that id."""
-    query = "SELECT 1 FROM messages WHERE id = ? AND person = ?"
-    return db.execute(query, (number, person)).fetchone() is not None
+    query = f"SELECT 1 FROM messages m WHERE m.id = :id AND m.person = :me AND {_SINCE.format('m')}"  # noqa: S608
+    return db.execute(query, {"id": number, "me": person}).fetchone() is not None
 
 
-_UNREAD = """m.sent_at >= coalesce((SELECT made_at FROM people WHERE name = :me), 0)
-    AND NOT EXISTS (SELECT 1 FROM person_reads r WHERE r.person = :me AND r.message = m.id)"""
+_SINCE = "{}.sent_at >= coalesce((SELECT made_at FROM people WHERE name = :me), 0)"
+"""The condition that the account has been there since: an earlier one of the name was somebody else's."""
+_UNREAD = f"""{_SINCE.format("m")}
+    AND NOT EXISTS (SELECT 1 FROM person_reads r WHERE r.person = :me AND r.message = m.id)"""  # noqa: S608
 
 
 def _belongs(reader: Reader) -> _Where:
@@ -87,8 +89,8 @@ def _belongs(reader: Reader) -> _Where:
     seen = f"({_SUBJECT} IS NOT NULL AND {sees.condition(_SUBJECT)})"
     if sees.whole:
         seen = "1"  # Also what the hive says of itself.
-    mine = f"""(m.addressee = :me
+    mine = f"""(m.addressee = :me AND {_SINCE.format("m")}
         OR m.addressee IS NULL AND coalesce({_SUBJECT}, '') NOT IN (SELECT value FROM json_each(:others))
-        OR EXISTS (SELECT 1 FROM messages q WHERE q.id = m.reply_to AND q.person = :me))"""  # noqa: S608
+        OR EXISTS (SELECT 1 FROM messages q WHERE q.id = m.reply_to AND q.person = :me AND {_SINCE.format("q")}))"""  # noqa: S608
     values: dict[str, object] = {"me": me, "others": json.dumps(others), "names": sees.names}
     return _Where(f"{seen} AND {mine} AND :names IS NOT NULL", values)

@@ -90,6 +90,21 @@ class Owners:
         for call in self.changed:
             call()
 
+    def give_to_admins(self, db: sqlite3.Connection, person: str) -> None:
+        """Store that the agents of a person belong to the admins, whose account is removed in the same transaction.
+
+        They must neither be seen by all nor go to a later account of the name. What the person has read is forgotten.
+        """
+        db.execute("UPDATE agent_owners SET owner = ? WHERE owner = ?", (ADMINS, person))
+        db.execute("DELETE FROM person_reads WHERE person = ?", (person,))
+
+    def forget(self, person: str) -> None:
+        """Apply in memory what `give_to_admins` has stored."""
+        for agent in [agent for agent, owner in self.by_agent.items() if owner == person]:
+            self._apply(agent, ADMINS)
+        for call in self.changed:
+            call()
+
     async def set_contact(self, agent: str, other: str, *, allowed: bool, both: bool, actor: str) -> None:
         """Let an agent's side allow another agent, or not any more; with `both`, also that one's side."""
         pairs = {(agent, other), (other, agent)} if both else {(agent, other)}

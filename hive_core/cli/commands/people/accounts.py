@@ -174,7 +174,8 @@ def role(socket: str | None, name: str, role: str, as_json: bool) -> None:
 def remove(context: click.Context, name: str, yes: bool, as_json: bool) -> None:
     """Remove an account.
 
-    The person's sessions, API tokens and links end at once. What the person has done stays in the audit log.
+    The person's sessions, API tokens and links end at once. Agents of the person belong to the admins then, until they
+    are given to somebody else (hive-c0re owner). What the person has done stays in the audit log.
 
     \b
     Example:

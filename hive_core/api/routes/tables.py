@@ -87,11 +87,6 @@ class Services:
         """What agents do, of which harnesses tell on their sockets, and people ask on theirs."""
         return Activities(self.agents, self.deployments, self.harness_views, self.limits, self.gate.queries.spawners)
 
-    @cached_property
-    def activities(self) -> Activities:
-        """What agents do, of which harnesses tell on their sockets, and people ask on theirs."""
-        return Activities(self.agents, self.deployments, self.harness_views, self.limits, self.gate.queries.spawners)
-
 
 def agents_endpoints(services: Services) -> list[Endpoint]:
     """Return the endpoints of every `core.sock`; some are for the manager only."""

@@ -24,14 +24,16 @@ _PAGES = {
     "/audit": "Audit",
     "/settings": "Settings",
 }
-_FOR_THOSE_WHO_ACT = {"/new-agent": "New agent", "/kept": "What is kept of destroyed agents"}
+_FOR_THOSE_WHO_ACT = {"/new-agent": "New agent"}
+_FOR_ADMINS = {"/kept": "What is kept of destroyed agents"}
 
 
 async def show_palette(visit: Visit) -> web.StreamResponse:
     """Answer with all entries: each has a label, a hint, and an address to open, or with `verb` to post to."""
     found = await visit.hive.get(path_of("agents"))
     may_act = visit.visitor.may_act
-    pages = {**_PAGES, **(_FOR_THOSE_WHO_ACT if may_act else {})}
+    pages = _PAGES | (_FOR_THOSE_WHO_ACT if may_act else {})
+    pages |= _FOR_ADMINS if visit.visitor.role == "admin" else {}
     entries = [{"label": name, "hint": "page", "address": address} for address, name in pages.items()]
     for agent in found["agents"]:
         entries += _of_agent(agent, may_act=may_act)

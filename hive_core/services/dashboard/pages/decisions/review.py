@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from hive_core.errors import HiveError
-from hive_core.services.dashboard.live import Arguments, LivePart
+from hive_core.services.dashboard.live import Arguments, LivePart, Pieces
 from hive_core.services.dashboard.pages.decisions import words
 from hive_core.services.dashboard.pages.decisions.files import DiffChoice, entries_of, first_to_show, show_diff
 from hive_core.services.dashboard.pages.decisions.subject import Kind, Subject, number_in, subject_in
@@ -96,9 +96,10 @@ async def _live_standing(visit: Visit, arguments: Arguments) -> Html:
     return _standing(visit, subject, await subject.read(visit))
 
 
-async def _live_form(visit: Visit, arguments: Arguments) -> Html:
+async def _live_form(visit: Visit, arguments: Arguments) -> Pieces:
     subject = _of_arguments(arguments)
-    return _form(visit, subject, await subject.read(visit))
+    # As a piece it stays while somebody writes into it.
+    return Pieces({"decision-form": _form(visit, subject, await subject.read(visit))})
 
 
 def _of_arguments(arguments: Arguments) -> Subject:

@@ -217,4 +217,5 @@ for (const body of document.querySelectorAll(".file .body")) {
   if (body.dataset.source) watcher.observe(body);
 }
 for (const pre of document.querySelectorAll("pre[data-goes-on]")) follow(pre);
+new MutationObserver(showCount).observe(document.querySelector(".decision"), { childList: true });
 showCount();

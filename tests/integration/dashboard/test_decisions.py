@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from html import unescape
 from pathlib import Path
+
+import aiohttp
 
 from tests.helpers.dashboard import ServedDashboard, Shown, dashboard
 from tests.helpers.git_repos import git
 from tests.helpers.real_daemon import Daemon, Json, running
 from tests.integration.harness.in_sandbox import needs_bubblewrap
+from tests.unit.core.cli.run_cli import Program
 
 HOSTILE = "# </td><script>window.pwned = 1</script> & so on\n"
 
@@ -45,6 +50,24 @@ async def propose(daemon: Daemon, files: dict[str, str], note: str) -> Json:
     return await until(daemon, f"/v1/proposals/ann/{made['number']}", "built")
 
 
+@asynccontextmanager
+async def signed_in(hive: Daemon, name: str, role: str) -> AsyncIterator[ServedDashboard]:
+    """A dashboard on its own socket, and the session of a person with a new account."""
+    link = (await Program(hive.host_socket).run("operator", "add", name, "--role", role)).out
+    found = re.search(r"hl_[\w-]{43}", link)
+    assert found is not None, link
+    body = {"token": found[0], "name": name, "password": "correct horse"}
+    async with dashboard(hive.run_dir / "dashboard.sock", role=None) as web:
+        connector = aiohttp.UnixConnector(str(hive.run_dir / "dashboard.sock"))
+        async with (
+            aiohttp.ClientSession(connector=connector) as client,
+            client.post("http://hive/v1/set-up", json=body) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+            web.session = (await answer.json())["session"]
+        yield web
+
+
 def page_of(made: Shown) -> str:
     """Return the address that a form leads to."""
     assert made.status == 303, made.text
@@ -53,7 +76,7 @@ def page_of(made: Shown) -> str:
 
 async def test_decisions_on_configurations(hive: Daemon) -> None:
     """A person denies a proposal with comments on lines, approves the next, rolls it back, and edits the agent."""
-    async with dashboard(hive.host_socket) as web:
+    async with signed_in(hive, "pia", "operator") as web:
         prompt = "Bake.\n" + "".join(f"line {number}\n" for number in range(600))
         first = await propose(hive, {"prompt.md": prompt, "zebra.nix": HOSTILE}, "I want <b>bread</b>")
         listed = await web.get("/decisions")
@@ -69,7 +92,7 @@ async def test_decisions_on_configurations(hive: Daemon) -> None:
         assert (await web.get("/decisions/agents/ann/1/files/9")).status == 404
         assert (await web.get(source.replace(first["commit"], "0" * 40))).status == 409
 
-        async with dashboard(hive.host_socket, role="viewer", name="vera") as viewer:
+        async with signed_in(hive, "vera", "viewer") as viewer:
             seen = (await viewer.get("/decisions/agents/ann/1")).text
             assert "line 599" in seen and 'id="decide"' not in seen and 'button type="button" class="no"' not in seen
             assert "Propose it" not in (await viewer.get("/agents/ann/edit")).text
@@ -90,7 +113,7 @@ async def test_decisions_on_configurations(hive: Daemon) -> None:
         decision = {"commit": second["commit"], "expect": "built"}
         page = page_of(await web.post("/decisions/agents/ann/2/approve", decision))
         deployed = await until(hive, "/v1/proposals/ann/2", "deployed")
-        assert deployed["approvals"][0].startswith("operator")
+        assert deployed["approvals"] == ["person:pia"]
         assert "deployed" in (await web.get(page)).text
         await _history_and_edit(hive, web)
 
@@ -138,7 +161,7 @@ async def test_decisions_on_work(hive: Daemon, tmp_path: Path) -> None:
     work = {"repo": "web", "commit": sha, "title": "Mend <i>it</i>", "description": "because"}
     await hive.ask("POST", "/v1/work", work, agent="wim")
     await until(hive, "/v1/work/web/1", "built")
-    async with dashboard(hive.host_socket) as web:
+    async with signed_in(hive, "pia", "operator") as web:
         assert "Mend &lt;i&gt;it&lt;/i&gt;" in (await web.get("/decisions")).text
         shown = await web.get("/decisions/work/web/1")
         assert "&lt;/td&gt;&lt;script&gt;" in shown.text

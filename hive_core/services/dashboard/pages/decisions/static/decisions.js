@@ -9,7 +9,27 @@ const store = `drafts:${commit}`;
 
 // --- files ---------------------------------------------------------------------------------------------------------
 
-async function load(body) {
+// Two at a time, the one that was asked for last first: it is what the reader looks at.
+const pending = [];
+let running = 0;
+
+function load(body) {
+  if (!body.dataset.source || pending.includes(body)) return;
+  pending.push(body);
+  loadNext();
+}
+
+function loadNext() {
+  while (running < 2 && pending.length) {
+    running += 1;
+    loadNow(pending.pop()).finally(() => {
+      running -= 1;
+      loadNext();
+    });
+  }
+}
+
+async function loadNow(body) {
   const source = body.dataset.source;
   if (!source) return;
   delete body.dataset.source;

@@ -57,6 +57,15 @@ class Outside:
         finally:
             self.gateways.close()
 
+    @property
+    def away(self) -> list[str]:
+        """The names of the gateways that are wanted and not connected, so that agents wait for them."""
+        return [
+            name
+            for name, gateway in (("egress", self.egress), ("relay", self.relay))
+            if gateway.is_wanted.is_set() and not gateway.is_connected
+        ]
+
     async def _keep_proxy(self, bwrap: str | None) -> None:
         """Run the proxy as soon as there is a sealed agent."""
         await self.egress.is_wanted.wait()

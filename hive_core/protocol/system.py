@@ -34,6 +34,8 @@ class HiveStatus(Answer):
     """The address of the web pages; "" if there are none."""
     dashboard_problem: str = ""
     """The reason why the daemon cannot keep the dashboard running."""
+    gateways_away: list[str] = Field(default_factory=list)
+    """Egress and relay, where agents want them and they do not run."""
     network_requests: int = 0
     """The requests of agents to reach a host that wait for the operator."""
     open_networks: list[str] = Field(default_factory=list)

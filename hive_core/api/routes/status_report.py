@@ -82,6 +82,7 @@ class StatusReport:
             dashboard=pages.origin if pages.enabled else "",
             dashboard_problem="" if self._outside.dashboard is None else self._outside.dashboard.problem,
             open_networks=list(filter(sees, network.open_agents())),
+            gateways_away=self._outside.away,
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,

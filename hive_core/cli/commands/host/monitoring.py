@@ -80,6 +80,8 @@ def _facts(answer: dict[str, Any]) -> list[tuple[str, str]]:
     if opened:
         which = f"{', '.join(opened)} may reach everything that is public"
         network.append(("OPEN", click.style(f'{which}: see "hive-c0re net"', fg="bright_red", bold=True)))
+    if away := [escaped_line(str(name)) for name in answer.get("gateways_away") or []]:
+        network.append(("AWAY", click.style(f"{' and '.join(away)}: agents wait for that", fg="bright_red", bold=True)))
     running = duration(answer.get("started_at"), now())
     problem = answer.get("build_problem")
     builds = [("Builds", f"do not work, proposals are refused: {escaped_line(str(problem))}")] if problem else []

@@ -34,11 +34,11 @@ COMMANDS = {
     "start": Lazy("hive_core.cli.commands.agents.lifecycle:start", "Start agents that are stopped."),
     "stop": Lazy("hive_core.cli.commands.agents.lifecycle:stop", "Stop agents; their messages wait for them."),
     "restart": Lazy("hive_core.cli.commands.agents.lifecycle:restart", "Stop agents and start them again."),
+    "owner": Lazy("hive_core.cli.commands.agents.owner:owner", "Show or change the person to whom an agent belongs."),
     "limits": Lazy("hive_core.cli.commands.agents.limits:limits", "Show or change an agent's resource limits."),
     "secret": Lazy(
         "hive_core.cli.commands.agents.secrets:secret", "Give secrets to agents, list them, and take them away."
     ),
-    "owner": Lazy("hive_core.cli.commands.agents.owner:owner", "Show or change the person to whom an agent belongs."),
     "net": Lazy(
         "hive_core.cli.commands.outside.network:net", "Show and change what agents reach, and decide on requests."
     ),

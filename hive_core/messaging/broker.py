@@ -21,7 +21,7 @@ from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
 from hive_core.messaging.fairness.loops import LONGEST_DELAY
 from hive_core.messaging.fairness.pacing import Pacer
-from hive_core.messaging.person_inbox import Reader
+from hive_core.messaging.person_inbox import PersonReader
 from hive_core.messaging.receiving import Receiver, message, waiting
 from hive_core.messaging.sending import OutgoingMessage, Sender
 from hive_core.messaging.store import AcknowledgedMessage
@@ -118,7 +118,7 @@ class Broker:
         """End every long poll at once, also those that begin later."""
         self._wakeups.close()
 
-    async def send(self, sender: str, request: SendRequest, by: Reader | None = None) -> SendAnswer:
+    async def send(self, sender: str, request: SendRequest, by: PersonReader | None = None) -> SendAnswer:
         """Store a message durably and wake its recipients; raises what `Sender.send` raises."""
         return await self._sender.send(sender, request, by=by)
 
@@ -259,7 +259,7 @@ class Broker:
         """Mark messages of the operator as read."""
         return await self._finish(OPERATOR, None, ids)
 
-    async def inbox_of(self, reader: Reader, query: InboxQuery) -> InboxAnswer:
+    async def inbox_of(self, reader: PersonReader, query: InboxQuery) -> InboxAnswer:
         """Return the newest of a person's messages; see `person_inbox`."""
         unread, limit, before = query.view == "unread", query.limit, query.before
         rows, total = await self._database.scan(
@@ -267,7 +267,7 @@ class Broker:
         )
         return InboxAnswer(messages=[message(row) for row in rows], unread=total)
 
-    async def mark_read_by(self, reader: Reader, ids: Sequence[int]) -> LeaseAnswer:
+    async def mark_read_by(self, reader: PersonReader, ids: Sequence[int]) -> LeaseAnswer:
         """Mark messages of a person as read, for whom they are then also read in the operator's inbox on the host."""
         chosen = list(dict.fromkeys(ids))
         done = await self._database.write(lambda db: person_inbox.mark_read(db, reader, chosen))

@@ -19,7 +19,7 @@ _BYTES = 4 * 1024 * 1024
 _SUBJECT = f"CASE WHEN m.sender = '{SYSTEM}' THEN m.about ELSE m.sender END"
 
 
-class Reader(NamedTuple):
+class PersonReader(NamedTuple):
     """A person who reads, with the agents of which they may know."""
 
     name: str
@@ -34,7 +34,7 @@ class _Where(NamedTuple):
 
 
 def read(
-    db: sqlite3.Connection, reader: Reader, *, unread: bool, limit: int, before: int | None
+    db: sqlite3.Connection, reader: PersonReader, *, unread: bool, limit: int, before: int | None
 ) -> tuple[list[MessageRow], int]:
     """Return the newest messages of a person, the oldest first, and how many are unread.
 
@@ -60,7 +60,7 @@ def read(
     return rows[::-1], int(total)
 
 
-def mark_read(db: sqlite3.Connection, reader: Reader, ids: Sequence[int]) -> list[int]:
+def mark_read(db: sqlite3.Connection, reader: PersonReader, ids: Sequence[int]) -> list[int]:
     """Mark messages of a person as read; return those that were not."""
     where, values = _belongs(reader)
     query = f"""INSERT OR IGNORE INTO person_reads (person, message)
@@ -82,7 +82,7 @@ _UNREAD = f"""{_SINCE.format("m")}
     AND NOT EXISTS (SELECT 1 FROM person_reads r WHERE r.person = :me AND r.message = m.id)"""  # noqa: S608
 
 
-def _belongs(reader: Reader) -> _Where:
+def _belongs(reader: PersonReader) -> _Where:
     """Return the condition for the messages that are a person's."""
     sees, me = reader.sees, reader.name
     others = [agent for agent, owner in sees.owners.items() if owner not in (me, ADMINS)]

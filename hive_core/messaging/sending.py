@@ -24,7 +24,7 @@ from hive_core.messaging.directory import Directory
 from hive_core.messaging.fairness.budgets import SendingBudgets
 from hive_core.messaging.fairness.inboxes import Inboxes
 from hive_core.messaging.fairness.pacing import Pacer
-from hive_core.messaging.person_inbox import Reader
+from hive_core.messaging.person_inbox import PersonReader
 from hive_core.messaging.store import NO_NOTE, MessageNote, MessageRow, NewMessage
 from hive_core.people.ownership.sight import EVERYTHING
 from hive_core.protocol import MAX_BODY_BYTES, SendAnswer, SendRequest
@@ -107,7 +107,7 @@ class Sender:
             self._budgets.spend(sent.charged, sent.recipients, sent.size, age)
 
     async def send(
-        self, sender: str, request: SendRequest, *, bypass_allowlist: bool = False, by: Reader | None = None
+        self, sender: str, request: SendRequest, *, bypass_allowlist: bool = False, by: PersonReader | None = None
     ) -> SendAnswer:
         """Store a message; returns when it is on disk. With `bypass_allowlist` the sender may write to anybody.
 
@@ -221,7 +221,7 @@ class Sender:
             self._settled(row, row.sender, message.recipients, _size(row.body), committed, about=about)
 
     async def _store_once(
-        self, sender: str, request: SendRequest, key: str, lister: str, size: int, by: Reader | None
+        self, sender: str, request: SendRequest, key: str, lister: str, size: int, by: PersonReader | None
     ) -> SendAnswer:
         async with self._keys.hold((sender, key)):
             earlier = await self._database.read(lambda db: store.find_by_key(db, sender, key))
@@ -239,7 +239,7 @@ class Sender:
             return SendAnswer(id=earlier.id, recipients=recipients, duplicate=True)
 
     async def _store(
-        self, sender: str, request: SendRequest, lister: str, size: int, by: Reader | None = None
+        self, sender: str, request: SendRequest, lister: str, size: int, by: PersonReader | None = None
     ) -> SendAnswer:
         recipients = self._directory.recipients(lister, request.to, EVERYTHING if by is None else by.sees)
         payer = store.charged(sender, request.to, request.idempotency_key)

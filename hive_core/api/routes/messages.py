@@ -8,7 +8,7 @@ from hive_core.api.rules import EndpointRule
 from hive_core.infra.database import audit
 from hive_core.infra.database.database import Database
 from hive_core.messaging import Broker
-from hive_core.messaging.person_inbox import Reader
+from hive_core.messaging.person_inbox import PersonReader
 from hive_core.protocol import (
     MAX_REQUEST_BYTES,
     AckRequest,
@@ -37,7 +37,7 @@ def sent_messages(broker: Broker, database: Database) -> list[Endpoint]:
         caller, request = call.caller, call.read(SendRequest)
         if caller.kind != "person":
             return await broker.send(caller.name, request)
-        sent = await broker.send(OPERATOR, request, Reader(caller.name, caller.sees))
+        sent = await broker.send(OPERATOR, request, PersonReader(caller.name, caller.sees))
         if not sent.duplicate:
             detail = {"message": sent.id}
             await database.write(
@@ -155,13 +155,13 @@ def operator_inbox(broker: Broker) -> list[Endpoint]:
         caller, query = call.caller, call.read(InboxQuery)
         if caller.kind != "person":
             return await broker.inbox(query)
-        return await broker.inbox_of(Reader(caller.name, caller.sees), query)
+        return await broker.inbox_of(PersonReader(caller.name, caller.sees), query)
 
     async def mark_read(call: ApiCall) -> LeaseAnswer:
         caller, ids = call.caller, call.read(MarkReadRequest).ids
         if caller.kind != "person":
             return await broker.mark_read(ids)
-        return await broker.mark_read_by(Reader(caller.name, caller.sees), ids)
+        return await broker.mark_read_by(PersonReader(caller.name, caller.sees), ids)
 
     async def reply(call: ApiCall) -> ReplyAnswer:
         person = call.caller.name if call.caller.kind == "person" else None

@@ -312,6 +312,8 @@ class AgentSubmissions:
     async def request_spawn(self, request: SpawnProposal, principal: Principal) -> Proposal:
         """Propose a new agent. Raises the errors of `spawn`, and `already_proposed`."""
         context, agent = self._context, request.name
+        if request.owner is not None:
+            raise bad_request("only a person or the operator makes an agent for somebody", "leave the owner out")
         policy.check_may_request(principal)
         await context.deployments.check_new(agent)
         await context.runtime.check_can_build()

@@ -23,7 +23,7 @@ class Owners:
         self.by_agent: dict[str, str] = {MANAGER: ADMINS}
         """The owner of each agent that has one; the manager belongs to the admins."""
         self.changed: list[Callable[[], None]] = []
-        """Called when an agent has another owner."""
+        """Called when an agent that there is, or was, has another owner."""
         self._is_person: Callable[[str], bool] = lambda _: False
         self._contacts: set[tuple[str, str]] = set()
         self._database: Database | None = None
@@ -87,7 +87,7 @@ class Owners:
         except HiveError:
             self._apply(agent, before)
             raise
-        for call in self.changed:
+        for call in () if at_spawn else self.changed:
             call()
 
     def give_to_admins(self, db: sqlite3.Connection, person: str) -> None:

@@ -16,8 +16,8 @@ LARGER = {
     "hive_core/protocol": 15,
     # The harness's helpers (processes, log, JSON, state files) stand beside what uses them, as they are no one subject.
     # The page and its scripts, most of which go when the dashboard shows the pages of agents.
-    # What the operator changes in queues stands beside the leases, whose promises it keeps.
-    "hive_core/messaging": 13,
+    # What the operator changes in queues stands beside the leases, whose promises it keeps; so do people's inboxes.
+    "hive_core/messaging": 14,
     # What people may know of agents stands beside what they are signed in with.
     "hive_core/people": 13,
     "hive_agent/web": 18,

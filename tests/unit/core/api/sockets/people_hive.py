@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -66,10 +67,7 @@ class PeopleHive:
     ) -> Seen:
         """Ask with a credential, or as a visitor."""
         assert self.session is not None
-        sent = {**headers, **({} if credential is None else {"Authorization": f"Bearer {credential}"})}
-        url = URL(f"http://hive{path}", encoded=True)
-        async with self.session.request(method, url, json=body, headers=sent) as response:
-            return Seen(response.status, response.headers, await response.read())
+        return await send(self.session, credential, method, path, body, headers)
 
     async def identify(self, credential: str) -> SignedIn:
         """Return who has the credential."""
@@ -83,6 +81,28 @@ class PeopleHive:
 
     async def looked(self, caller: Caller, agent: str) -> None:
         self.looks.append((caller.actor, agent))
+
+
+async def send(
+    session: aiohttp.ClientSession,
+    credential: str | None,
+    method: str,
+    path: str,
+    body: object = None,
+    headers: Mapping[str, str] = {},
+) -> Seen:
+    """Send a request with a credential, or as a visitor."""
+    sent = {**headers, **({} if credential is None else {"Authorization": f"Bearer {credential}"})}
+    url = URL(f"http://hive{path}", encoded=True)
+    async with session.request(method, url, json=body, headers=sent) as response:
+        return Seen(response.status, response.headers, await response.read())
+
+
+@asynccontextmanager
+async def asking_of(place: Path) -> AsyncIterator[Callable[..., Awaitable[Seen]]]:
+    """Yield what sends requests to a socket."""
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(place))) as session:
+        yield partial(send, session)
 
 
 def unknown(name: str) -> HiveError:

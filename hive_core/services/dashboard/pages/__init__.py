@@ -9,6 +9,7 @@ from hive_core.services.dashboard.pages import (
     new_agent,
     overview,
     repositories,
+    settings,
     sign_in,
 )
 from hive_core.services.dashboard.visit import WebPage
@@ -25,6 +26,7 @@ def all_pages() -> list[WebPage]:
         *lifecycle.PAGES,
         *new_agent.PAGES,
         *repositories.PAGES,
+        *settings.PAGES,
     ]
 
 

@@ -1,4 +1,4 @@
-"""Pages to sign in and out."""
+"""Pages to sign in and out, and to use a set-up link."""
 
 from __future__ import annotations
 
@@ -27,6 +27,30 @@ async def _sign_in(visit: Visit) -> web.StreamResponse:
     return response
 
 
+async def _show_set_up(visit: Visit) -> web.StreamResponse:
+    return visit.page("sign_in/set_up.html.j2", problem=None, name="")
+
+
+async def _set_up(visit: Visit) -> web.StreamResponse:
+    form = await visit.form()
+    name, password = form.get("name", "").strip(), form.get("password", "")
+    try:
+        if password != form.get("again", ""):
+            raise passwords_differ()
+        body = {"token": form.get("token", "").strip(), "name": name or None, "password": password}
+        answer = await visit.hive.post(path_of("set-up"), body)
+    except HiveError as error:
+        return visit.page("sign_in/set_up.html.j2", status=error.status, problem=error, name=name)
+    response = visit.go_to("/")
+    visit.keep_session(response, answer["session"])
+    return response
+
+
+def passwords_differ() -> HiveError:
+    """Return the error for a new password that was typed in two ways."""
+    return HiveError("passwords_differ", "the two passwords differ", hint="type the same one twice")
+
+
 async def _sign_out(visit: Visit) -> web.StreamResponse:
     await visit.form()
     await visit.hive.post(path_of("sign-out"))
@@ -38,5 +62,7 @@ async def _sign_out(visit: Visit) -> web.StreamResponse:
 PAGES = [
     WebPage("GET", "/sign-in", _show, public=True),
     WebPage("POST", "/sign-in", _sign_in, public=True),
+    WebPage("GET", "/setup", _show_set_up, public=True),
+    WebPage("POST", "/setup", _set_up, public=True),
     WebPage("POST", "/sign-out", _sign_out),
 ]

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from hive_core.services.dashboard.hive_client import HiveClient, path_of
-from hive_core.services.dashboard.pages.overview.needs import Need, find_needs
+from hive_core.services.dashboard.pages.overview.needs import Need, find_decisions, find_stopped
 from hive_core.services.dashboard.pages.overview.rows import AgentRow, Filter, make_rows
 from hive_core.services.dashboard.visit import Visit
 
@@ -28,19 +28,21 @@ async def load_agents(visit: Visit, chosen: Filter) -> tuple[Sequence[Mapping[st
     return agents, make_rows(agents, activity, chosen, datetime.now(UTC))
 
 
-async def load_needs(visit: Visit) -> list[Need]:
-    """Return what waits for a person."""
+async def load_stopped(visit: Visit) -> list[Need]:
+    """Return the agents that stand still until a person does something."""
+    return find_stopped((await visit.hive.get(path_of("agents")))["agents"])
+
+
+async def load_decisions(visit: Visit) -> list[Need]:
+    """Return what agents wait for a person to decide or to answer."""
     hive = visit.hive
-    agents, proposals, work, requests, questions = await asyncio.gather(
-        hive.get(path_of("agents")),
+    proposals, work, requests, questions = await asyncio.gather(
         hive.get(path_of("proposals"), {"state": "open", "limit": _MOST}),
         hive.get(path_of("work"), {"state": "open", "limit": _MOST}),
         hive.get(path_of("network", "requests"), {"limit": _MOST}),
         hive.get(path_of("questions"), {"limit": _MOST}),
     )
-    return find_needs(
-        agents["agents"], proposals["proposals"], work["work"], requests["requests"], questions["questions"]
-    )
+    return find_decisions(proposals["proposals"], work["work"], requests["requests"], questions["questions"])
 
 
 async def _load_activity(hive: HiveClient) -> Mapping[str, Any]:

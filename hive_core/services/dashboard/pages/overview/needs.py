@@ -41,20 +41,23 @@ class Need:
     hours: float = 0.0
 
 
-def find_needs(
-    agents: Sequence[Mapping[str, Any]],
+def find_stopped(agents: Sequence[Mapping[str, Any]]) -> list[Need]:
+    """Return the agents that stand still until a person does something. `agents` is an answer of the daemon."""
+    return [need for agent in agents for need in _of_agent(agent)]
+
+
+def find_decisions(
     proposals: Sequence[Mapping[str, Any]],
     work: Sequence[Mapping[str, Any]],
     requests: Sequence[Mapping[str, Any]],
     questions: Sequence[Mapping[str, Any]],
 ) -> list[Need]:
-    """Return what waits for a person, questions first, then what stands still, then decisions.
+    """Return what agents wait for a person to decide or to answer, questions first.
 
     All are answers of the daemon. What waits for the manager or an agent does not wait for a person.
     """
     return [
         *(_question(each) for each in questions),
-        *(need for agent in agents for need in _of_agent(agent)),
         *(_request(each) for each in requests if each.get("waits_for") == "operator"),
         *(_proposal(each) for each in proposals if each.get("waits_for") == "operator"),
         *(_work(each) for each in work if each.get("waits_for") == "operator"),

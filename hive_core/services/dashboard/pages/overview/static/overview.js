@@ -41,4 +41,4 @@ function countNeeds() {
   document.title = document.title.replace(/^(\(\d+\) )?/, count ? `(${count}) ` : "");
 }
 
-new MutationObserver(countNeeds).observe(needs, { childList: true });
+new MutationObserver(countNeeds).observe(needs, { childList: true, subtree: true });

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hive_core.protocol.base import PAUSED_BY_OPERATOR
-from hive_core.services.dashboard.pages.overview.needs import Need, find_needs
+from hive_core.services.dashboard.pages.overview.needs import Need, find_decisions, find_stopped
 from hive_core.services.dashboard.rendering import render
 from tests.unit.core.services.dashboard.pages.overview.daemon_answers import HOSTILE, agent, ago
 
@@ -34,15 +34,14 @@ def _proposal(waits_for: str | None, **changes: Any) -> dict[str, Any]:
 
 
 def _of_agents(**changes: Any) -> list[tuple[str, str]]:
-    return [(need.kind, need.identity) for need in find_needs([agent("ada", **changes)], [], [], [], [])]
+    return [(need.kind, need.identity) for need in find_stopped([agent("ada", **changes)])]
 
 
 def test_only_what_waits_for_a_person_is_named() -> None:
     """What waits for the manager, is decided, or is under way, is left out."""
     work = {"repo": "web", "number": 2, "by": "bob", "title": "t", "created_at": ago(hours=1)}
     request = {"id": 9, "agent": "bob", "host": "h", "why": "w", "hours": 2.0, "asked_at": ago(hours=1)}
-    found = find_needs(
-        [agent("ada")],
+    found = find_decisions(
         [_proposal("operator"), _proposal("manager", number=5), _proposal(None, number=6)],
         [{**work, "waits_for": "operator"}, {**work, "number": 3, "waits_for": "agent:bob"}],
         [{**request, "waits_for": "operator"}, {**request, "id": 10, "waits_for": "manager"}],
@@ -76,7 +75,7 @@ def _html(need: Need, role: str) -> str:
 
 def test_hostile_words_are_shown_as_words() -> None:
     """A question, its options and a proposal's note are escaped, and their invisible characters shown."""
-    for need in find_needs([], [_proposal("operator")], [], [], [QUESTION]):
+    for need in find_decisions([_proposal("operator")], [], [], [QUESTION]):
         html = _html(need, "operator")
         assert "<img" not in html
         assert "\u202e" not in html
@@ -85,7 +84,7 @@ def test_hostile_words_are_shown_as_words() -> None:
 
 def test_viewers_see_what_waits_without_buttons() -> None:
     """A person who only looks gets the words and the links."""
-    (need,) = find_needs([], [], [], [], [QUESTION])
+    (need,) = find_decisions([], [], [], [QUESTION])
     assert "<button" in _html(need, "operator")
     assert "<button" not in _html(need, "viewer")
     assert 'href="/agents/ada"' in _html(need, "viewer")

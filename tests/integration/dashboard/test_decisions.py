@@ -116,6 +116,12 @@ async def test_decisions_on_configurations(hive: Daemon) -> None:
         assert deployed["approvals"] == ["person:pia"]
         assert "deployed" in (await web.get(page)).text
         await _history_and_edit(hive, web)
+        # What belongs to somebody else is there for nobody, as if it had never been.
+        await hive.ask("POST", "/v1/agents/ann/owner", {"owner": "vera"})
+        for path in ("/decisions/agents/ann/2", "/agents/ann/history", "/agents/ann/history/0", "/agents/ann/edit"):
+            hidden, unknown = await web.get(path), await web.get(path.replace("ann", "anx"))
+            assert (hidden.status, hidden.text) == (404, unknown.text.replace("anx", "ann"))
+        assert "ann/" not in (await web.get("/decisions")).text
 
 
 async def _history_and_edit(hive: Daemon, web: ServedDashboard) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from hive_core.messaging import person_inbox
-from hive_core.messaging.person_inbox import Reader
+from hive_core.messaging.person_inbox import PersonReader
 from hive_core.people.ownership.owners import Owners
 from hive_core.people.ownership.sight import ADMINS, Sight
 from hive_core.protocol.names import OPERATOR
@@ -65,7 +65,7 @@ async def test_messages_of_a_removed_person_are_nobody_elses(hive: PeopleHive) -
                 db.execute("INSERT INTO deliveries (recipient, message) VALUES (?, ?)", (OPERATOR, row[0]))
 
     await hive.database.write(send)
-    reader = Reader("ada", sight_of(owners, "ada", all_agents=True))
+    reader = PersonReader("ada", sight_of(owners, "ada", all_agents=True))
 
     def found(db: sqlite3.Connection) -> tuple[list[int], bool]:
         rows, _ = person_inbox.read(db, reader, unread=False, limit=10, before=None)

@@ -68,6 +68,7 @@ def build(dashboard: Dashboard) -> web.Application:
         await dashboard.connection.close()
 
     app.on_response_prepare.append(secure)
+    app.on_shutdown.append(parts.stop)
     app.on_cleanup.append(close)
     api, health = ScriptApi(dashboard.connection), HealthPages(dashboard.connection, dashboard.connections, parts)
     app.router.add_get("/static/{tag}/{name}", serve_asset)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import structlog
 from aiohttp import web
@@ -27,7 +28,9 @@ _SETTLE_SECONDS = 5.0
 """A part is made anew at least so often, for what changes without an event, such as use of memory."""
 _RETRY_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 20.0
-MOST_PARTS = 32
+MOST_PARTS = 128
+_ENDED: tuple[str, dict[str, object]] = ("ended", {})
+_RESTART: tuple[str, dict[str, object]] = ("connection", {"problem": "The dashboard is being restarted"})
 
 Arguments = Mapping[str, str]
 
@@ -74,6 +77,8 @@ class LiveSession:
         self._signals: set[asyncio.Event] = set()
         self.problem: HiveError | None = None
         """The reason for which the shown state may not be that of now."""
+        self.has_ended = False
+        """Whether the person is signed in no more."""
 
     @contextmanager
     def window(self, wanted: Mapping[str, tuple[LivePart, Arguments]]) -> Iterator[tuple[asyncio.Event, list[_Shown]]]:
@@ -119,7 +124,7 @@ class LiveSession:
     async def _follow(self) -> None:
         after = ""
         while True:
-            with suppress(HiveError):
+            try:
                 async with self._visit.hive.stream(path_of("events"), after=after) as events:
                     self._report(None)
                     for one in self._shown.values():  # What happened before is not known.
@@ -129,13 +134,22 @@ class LiveSession:
                         for one in self._shown.values():
                             if one.part.is_changed_by(event, one.arguments):
                                 one.changed.set()
+            except HiveError as error:
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    self.has_ended = True
+                    self._report(error)
+                    return
             self._report(HiveError("no_daemon", "the daemon of this hive does not answer", status=503))
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _report(self, problem: HiveError | None) -> None:
-        self.problem = problem
+    def wake(self) -> None:
+        """Have every window look at what there is."""
         for signal in self._signals:
             signal.set()
+
+    def _report(self, problem: HiveError | None) -> None:
+        self.problem = problem
+        self.wake()
 
     async def _keep(self, one: _Shown) -> None:
         while True:
@@ -162,6 +176,7 @@ class LiveParts:
     def __init__(self, parts: list[LivePart]) -> None:
         self._parts = {part.name: part for part in parts}
         self._sessions: dict[str, LiveSession] = {}
+        self._is_stopping = False
 
     @property
     def sessions(self) -> int:
@@ -188,7 +203,7 @@ class LiveParts:
         told: object = ()
         try:
             with session.window(wanted) as (signal, shown), suppress(ConnectionError):
-                while True:
+                while not (self._is_stopping or session.has_ended):
                     if session.problem is not told:
                         told = session.problem
                         why = session.problem.message if session.problem else None
@@ -201,13 +216,21 @@ class LiveParts:
                         async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
                             await signal.wait()
                     except TimeoutError:
-                        await response.write(b": nothing new\n\n")
+                        await response.write(_event("alive", {}))
                     signal.clear()
+                await response.write(_event(*_ENDED if session.has_ended else _RESTART))
         finally:
-            if session.is_unused:
+            if session.has_ended or session.is_unused:
                 session.close()
-                self._sessions.pop(visit.credential, None)
+                if self._sessions.get(visit.credential) is session:
+                    del self._sessions[visit.credential]
         return response
+
+    async def stop(self, _: web.Application) -> None:
+        """Tell all windows that the dashboard stops, and end their streams: they come back by themselves."""
+        self._is_stopping = True
+        for session in self._sessions.values():
+            session.wake()
 
     def close(self) -> None:
         """End all sessions."""

@@ -1,7 +1,15 @@
 // Keeps the live parts of this page up to date: elements with the attribute data-live="NAME" or "NAME?key=value".
 // The server makes their HTML and sends it whenever it changes.
 
-const policy = window.trustedTypes?.createPolicy("hive", { createHTML: (html) => html });
+import { Feed } from "./feed.js";
+
+const policy = window.trustedTypes?.createPolicy("hive", {
+  createHTML: (html) => html,
+  createScriptURL: (address) => {
+    if (address !== new URL("./live_worker.js", import.meta.url).href) throw new TypeError("no script of ours");
+    return address;
+  },
+});
 const banner = document.getElementById("connection");
 
 // Puts HTML that our own server has made in the place of what an element contains. Nothing else may call it.
@@ -56,28 +64,39 @@ function showProblem(text) {
   document.body.classList.toggle("stale", Boolean(text));
 }
 
+const receivers = {
+  part: ({ part, html }) => forEach(part, (element) => putFragment(element, html)),
+  pieces: ({ part, order, changed }) => forEach(part, (element) => putPieces(element, order, changed)),
+  connection: ({ problem }) => showProblem(problem),
+  ended: () => location.assign("/sign-in"),
+};
+
+function forEach(part, put) {
+  for (const element of document.querySelectorAll("[data-live]")) if (element.dataset.live === part) put(element);
+}
+
 function follow() {
   const parts = [...new Set([...document.querySelectorAll("[data-live]")].map((each) => each.dataset.live))];
   if (!parts.length) return;
-  const query = parts.map((part) => `part=${encodeURIComponent(part)}`).join("&");
-  const source = new EventSource(`/live?${query}`);
-  source.addEventListener("part", (event) => {
-    const { part, html } = JSON.parse(event.data);
-    for (const element of document.querySelectorAll("[data-live]")) {
-      if (element.dataset.live === part) putFragment(element, html);
-    }
+  let own = null;
+  const followAlone = () => {
+    own ??= new Feed((kind, data) => receivers[kind]?.(data));
+    own.follow(parts);
+  };
+  if (!window.SharedWorker) return followAlone();
+  const address = new URL("./live_worker.js", import.meta.url).href;
+  const worker = new SharedWorker(policy ? policy.createScriptURL(address) : address, { type: "module", name: "live" });
+  const say = () => worker.port.postMessage({ parts: own ? null : parts });
+  worker.addEventListener("error", followAlone); // It has no modules in workers.
+  worker.port.addEventListener("message", ({ data: { kind, data } }) => {
+    if (kind === "alone") followAlone();
+    else receivers[kind]?.(data);
   });
-  source.addEventListener("pieces", (event) => {
-    const { part, order, changed } = JSON.parse(event.data);
-    for (const element of document.querySelectorAll("[data-live]")) {
-      if (element.dataset.live === part) putPieces(element, order, changed);
-    }
-  });
-  source.addEventListener("connection", (event) => showProblem(JSON.parse(event.data).problem));
-  source.addEventListener("error", () => {
-    showProblem("The dashboard does not answer");
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 2000);
-  });
+  worker.port.start();
+  say();
+  setInterval(say, 60_000);
+  addEventListener("pagehide", () => worker.port.postMessage({ parts: null }));
+  addEventListener("pageshow", (event) => event.persisted && say());
 }
 
 follow();

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import psutil
 
 from hive_core.runtimes.local.service_process import Service, ServiceProcess
 from tests.helpers.own_children import OwnChildren
 from tests.helpers.real_daemon import Daemon
+from tests.helpers.real_daemon import running as started
 
 ORIGIN = "http://hive.localhost:7000"
 
@@ -76,3 +79,18 @@ async def test_a_taken_port_is_told_until_it_is_free(hive: Daemon) -> None:
                     break
                 await asyncio.sleep(0.02)
             writer.close()
+
+
+async def test_the_daemon_runs_a_dashboard_that_is_enabled(hive_home: Path) -> None:
+    """A daemon with the setting has a dashboard that is its client, and opens no port for it; the status names it."""
+    path = hive_home / "web.sock"
+    settings = {"dashboard": json.dumps({"enabled": True, "listen": str(path)})}
+    async with started(Daemon(hive_home, settings=settings)) as hive:
+        status = await hive.ask("GET", "/v1/status")
+        assert (status["dashboard"], status["dashboard_problem"]) == (ORIGIN, "")
+        assert await status_of_sign_in(path) == 200
+        connector = aiohttp.UnixConnector(str(path))
+        async with aiohttp.ClientSession(connector=connector) as client, client.get(f"{ORIGIN}/healthz") as answer:
+            assert (await answer.json())["ready"] is True
+        processes = [psutil.Process(hive.pid), *psutil.Process(hive.pid).children(recursive=True)]
+        assert [each for one in processes for each in one.net_connections("inet") if each.status == "LISTEN"] == []

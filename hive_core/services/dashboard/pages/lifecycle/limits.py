@@ -17,9 +17,9 @@ _NUMBERS = ("cpu_quota", "tasks_max", "io_weight")
 _LABELS = {
     "memory_max": "Memory",
     "disk_max": "Disk",
-    "cpu_quota": "Processor, in % of one core",
-    "tasks_max": "Processes and threads",
-    "io_weight": "Share of the disk (100 is everybody's)",
+    "cpu_quota": "Processor, % of a core",
+    "tasks_max": "Processes, threads",
+    "io_weight": "Share of the disk's time",
 }
 
 

@@ -27,4 +27,4 @@ def test_limits_are_shown_with_what_is_used() -> None:
     }
     rows = {key: rest for key, *rest in limit_rows(found)}
     assert rows["memory_max"] == ["Memory", "1G", "2G", "1.0 MiB"]
-    assert rows["tasks_max"] == ["Processes and threads", "none", "none", "3"]
+    assert rows["tasks_max"] == ["Processes, threads", "none", "none", "3"]

@@ -86,6 +86,12 @@ async def test_overview_follows_the_hive(browser: Browser, hive: Daemon, web: Se
         await expect(page).to_have_title(re.compile(r"^Overview "))
         assert (await hive.ask("GET", "/v1/questions?view=all"))["questions"][0]["answer"] == "I am typing"
 
+        # The keyboard stays where it is when the row is another one.
+        more = row.get_by_label("More actions on ada")
+        await more.focus()
+        await hive.ask("POST", "/v1/harness/status", {"text": "changed"}, agent="ada")
+        await expect(row).to_contain_text("“changed”")
+        await expect(more).to_be_focused()
         await page.get_by_role("button", name="Stop ada").click()
         await expect(row).to_contain_text("stopped")
         await expect(page.get_by_role("button", name="Start ada")).to_be_enabled()

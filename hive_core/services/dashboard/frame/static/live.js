@@ -32,14 +32,18 @@ function hasUnsentText(piece) {
   return [...piece.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
 }
 
+const CONTROLS = "a, button, input, select, textarea, summary";
+
 // Puts changed elements in the place of those with the same id, removes those that are not in `order`, and sorts the
-// rest. What somebody is typing into stays as it is.
+// rest. What somebody is typing into stays as it is, and the keyboard stays at the same control.
 export function putPieces(element, order, changed) {
   const made = new Map([...makeFragment(Object.values(changed).join("")).children].map((piece) => [piece.id, piece]));
   const shown = new Map([...element.children].map((piece) => [piece.id, piece]));
-  const focused = document.activeElement?.id;
+  const focused = document.activeElement;
+  const holder = [...element.children].find((piece) => piece.contains(focused));
+  const place = holder ? [...holder.querySelectorAll(CONTROLS)].indexOf(focused) : -1;
   for (const [id, piece] of shown) if (!order.includes(id)) piece.remove();
-  order.forEach((id, place) => {
+  order.forEach((id, at) => {
     const before = shown.get(id);
     const piece = before && hasUnsentText(before) ? before : (made.get(id) ?? before);
     if (!piece) return;
@@ -49,9 +53,12 @@ export function putPieces(element, order, changed) {
       }
       before.replaceWith(piece);
     }
-    if (element.children[place] !== piece) element.insertBefore(piece, element.children[place] ?? null);
+    if (element.children[at] !== piece) element.insertBefore(piece, element.children[at] ?? null);
   });
-  if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  if (!holder || document.activeElement === focused) return;
+  const controls = document.getElementById(holder.id)?.querySelectorAll(CONTROLS) ?? [];
+  const control = (focused.id && document.getElementById(focused.id)) || controls[place];
+  control?.focus({ preventScroll: true });
 }
 
 function showProblem(text) {

@@ -11,9 +11,11 @@ from hive_core.errors import HiveError
 from hive_core.services.dashboard.pages.decisions.review import show_review
 from hive_core.services.dashboard.pages.decisions.subject import Kind, Subject, subject_in
 from hive_core.services.dashboard.visit import Visit, WebPage
+from hive_core.text import one_line
 
 _COMMENT = "line "
 """Begins the name of a field with a comment: `line new 12 3 agent.nix`, with side, line, place of the file, path."""
+_MOST_PATH = 200
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class LineComment:
 
     def in_words(self) -> str:
         """Return it as the reason of a denial carries it."""
-        return f"{self.path}:{self.line}{' (before the change)' if self.is_old else ''}: {self.text}"
+        # The path is a word of the proposer's, so it stays within its line.
+        return (
+            f"{one_line(self.path, _MOST_PATH)}:{self.line}{' (before the change)' if self.is_old else ''}: {self.text}"
+        )
 
 
 def line_comments(fields: Mapping[str, str]) -> list[LineComment]:

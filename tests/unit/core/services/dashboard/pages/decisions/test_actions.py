@@ -21,6 +21,7 @@ def test_comments_become_a_reason() -> None:
         "Not yet.\n\nagent.nix:3 (before the change): keep\nthis\nlib/a b.nix:2: typo\nlib/a b.nix:12: why two?"
     )
     assert reason("", []) == ""
+    assert reason("", line_comments({"line new 1 0 a\nb\x1b": "no"})) == "a b\\x1b:1: no"
 
 
 @pytest.mark.parametrize("name", ["line new x 1 a", "line left 1 1 a", "line new 1 ² a", "line new 1 -1 a"])

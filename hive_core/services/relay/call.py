@@ -36,6 +36,8 @@ _MOST_ERROR_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 _STALLED_SECONDS = 300.0
 """Longest that an agent may leave an answer unread."""
+_LAST_SECONDS = 2.0
+"""The same of a call that has to end."""
 _EVENT_STREAM = "text/event-stream"
 
 
@@ -77,6 +79,7 @@ class RelayCall:
         self._first_byte: int | None = None
         self._answer: aiohttp.ClientResponse | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._writing: asyncio.Timeout | None = None
         self._ended = False
         self._usage: UsageReader | None = None
         self._status: int | None = None
@@ -88,6 +91,8 @@ class RelayCall:
     def end(self) -> None:
         """End the call: a stream gets an event that says so, any other answer is an error."""
         self._ended = True
+        if self._writing is not None and not self._writing.expired():
+            self._writing.reschedule(asyncio.get_running_loop().time() + _LAST_SECONDS)
         if self._answer is not None:
             self._answer.content.set_exception(CallEnded())
         elif self._task is not None:
@@ -229,20 +234,34 @@ class RelayCall:
             if self._first_byte is None:
                 self._first_byte = self._elapsed()
             try:
-                async with asyncio.timeout(_STALLED_SECONDS):
+                async with self._while_it_is_read():
                     await response.write(chunk)
             except (ConnectionError, TimeoutError):  # The agent has hung up, or does not read.
                 if request.transport is not None:
                     request.transport.abort()
-                return response, "left"
+                return response, "broken" if self._ended else "left"
             finally:
                 usage.feed(chunk)
         usage.finish()
         if outcome == "done" and not usage.complete:
             outcome = "broken"
-        with suppress(ConnectionError):
-            await response.write_eof(end)
+        try:
+            async with self._while_it_is_read():
+                await response.write_eof(end)
+        except (ConnectionError, TimeoutError):
+            if request.transport is not None:
+                request.transport.abort()
         return response, outcome
+
+    @asynccontextmanager
+    async def _while_it_is_read(self) -> AsyncIterator[None]:
+        """Give the agent time to read; little if the call has to end. Raises TimeoutError."""
+        async with asyncio.timeout(_LAST_SECONDS if self._ended else _STALLED_SECONDS) as patience:
+            self._writing = patience
+            try:
+                yield
+            finally:
+                self._writing = None
 
     async def _pass_body(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         content = await _read(answer, _MOST_ANSWER_BYTES)

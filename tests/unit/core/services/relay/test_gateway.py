@@ -402,6 +402,28 @@ async def test_the_daemon_ends_calls(how: str) -> None:
         assert (await hive.daemon.end_of_call()).outcome == "broken"
 
 
+async def test_the_daemon_ends_calls_whose_agents_do_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call ends when the daemon says so, also if its agent leaves the answer unread."""
+    monkeypatch.setattr("hive_core.services.relay.call._LAST_SECONDS", 0.05)
+
+    async def respond(request: web.Request, _: Received) -> web.StreamResponse:
+        return await stream(request, MESSAGE_START, *["x" * 1_000_000] * 100)
+
+    data = json.dumps(BODY).encode()
+    async with relay_hive(respond) as hive:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hive.port, limit=1_000)
+        writer.write(b"POST /vendor/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n" % len(data) + data)
+        await reader.readline()
+        (call,) = hive.gateway._agents["ada"]._calls
+        while call._writing is None:
+            await asyncio.sleep(0.005)
+        await hive.daemon.send(RelayEndConnections(name="ada"))
+        async with asyncio.timeout(10):
+            assert (await hive.daemon.end_of_call()).outcome == "broken"
+        writer.close()
+
+
 async def test_a_relay_that_stops_ends_politely() -> None:
     """Calls may end by themselves for a while, and the last settlements are confirmed before the process ends."""
     go_on = asyncio.Event()

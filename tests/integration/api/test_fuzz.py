@@ -240,7 +240,7 @@ def _make_acceptable(case: Case[Any]) -> None:
             case.body.pop("option", None)  # One answer.
             case.body["text"] = "yes"
         if case.operation.label == "POST /v1/agents/{name}/contacts":
-            case.body["agent"] = "ann"  # One that there is.
+            case.body["agent"] = "hm1nd"  # One that there is.
         if case.operation.label == "POST /v1/agents/{name}/owner":
             case.body["owner"] = None  # There are no accounts.
         if case.operation.label in ("POST /v1/agents", "POST /v1/spawn/preview"):

@@ -32,7 +32,9 @@ class HiveOfPeople:
             made = await self.daemon.ask("POST", "/v1/set-up-links", {"name": name})
         else:
             made = await self.daemon.ask("POST", "/v1/people", {"name": name, "role": role})
-        token = re.sub(r".*token=", "", made["url"])
+        found = re.search(r"hl_[\w-]+", made["url"])
+        assert found is not None
+        token = found.group()
         reply = await request(self.socket, "POST", "/v1/set-up", {"token": token, "name": name, "password": PASSWORD})
         assert reply.status == 200, reply.body
         self.sessions[name] = reply.json["session"]

@@ -38,8 +38,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "Cache-Control": "no-store",
-    "Server": "hyperhive",  # Without the name and version of the library.
 }
+_SERVER = "hyperhive"
+"""Without the name and version of the library, which sets this header itself."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Boundary:
         """Add the headers that every response has; those that are there already stay."""
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
+        headers["Server"] = _SERVER
 
 
 def csrf_token(credential: str) -> str:

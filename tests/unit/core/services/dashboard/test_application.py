@@ -105,6 +105,7 @@ async def test_error_pages_know_the_visitor(web: ServedDashboard) -> None:
     """A page that is not there keeps the navigation of somebody who is signed in; a script gets JSON."""
     shown = await web.get("/nothing-here")
     assert shown.status == 404
+    assert shown.headers["Server"] == "hyperhive"
     assert (await web.ask("GET", "/nothing-here", headers={})).json["error"]["code"] == "not_found"
     wrong = await web.get("/sign-out")
     assert (wrong.status, wrong.headers["Allow"]) == (405, "POST")

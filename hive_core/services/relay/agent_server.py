@@ -47,13 +47,43 @@ _garbage.disabled = True
 
 
 class _BoundedServer(web.Server):
-    """A server that refuses connections beyond a number, and idle ones at their end of time."""
+    """A server that bounds its connections, and ends idle ones at their end of time.
+
+    Where a key is needed, others than the agent can connect: the oldest connection without the key makes room.
+    """
+
+    needs_key = False
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._strangers: dict[RequestHandler, asyncio.Transport] = {}
+        """Connections that have not shown the key, the oldest first."""
 
     def __call__(self) -> RequestHandler:
         handler = super().__call__()
-        if len(self.connections) >= _MOST_CONNECTIONS:
+        if len(self.connections) >= _MOST_CONNECTIONS and not self._make_room():
             handler.connection_made = _refuse_connection  # type: ignore[method-assign]
         return handler
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a connection."""
+        super().connection_made(handler, transport)
+        self._strangers[handler] = transport
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Count a connection no more."""
+        super().connection_lost(handler, exc)
+        self._strangers.pop(handler, None)
+
+    def trust(self, handler: RequestHandler) -> None:
+        """Let a connection that has shown the key make room for no other."""
+        self._strangers.pop(handler, None)
+
+    def _make_room(self) -> bool:
+        if not self.needs_key or not self._strangers:
+            return False
+        self._strangers.pop(next(iter(self._strangers))).abort()
+        return True
 
 
 def _refuse_connection(transport: asyncio.BaseTransport) -> None:
@@ -66,8 +96,7 @@ class RelayAgentServer:
 
     def __init__(self, name: str, policy: RelayPolicy, context: CallContext) -> None:
         self.name = name
-        self.key = ""
-        """Key that a request must bring, if the socket is on a loopback that others share; else empty."""
+        self._key = ""
         self._policy = policy
         self._context = context
         self._calls: set[RelayCall] = set()
@@ -89,6 +118,16 @@ class RelayAgentServer:
             max_field_size=8_190,
             logger=_garbage,
         )
+
+    @property
+    def key(self) -> str:
+        """The key that a request must bring, if the socket is on a loopback that others share; else empty."""
+        return self._key
+
+    @key.setter
+    def key(self, key: str) -> None:
+        self._key = key
+        self.server.needs_key = bool(key)
 
     @property
     def calls(self) -> int:
@@ -146,6 +185,7 @@ class RelayAgentServer:
             for each in presented_keys(request.headers)
         ):
             raise CallRefused("this needs the key that hyperhive has given to the agent", 401)
+        self.server.trust(request.protocol)
 
     async def _serve(
         self, request: web.BaseRequest, name: str, provider: Provider | None, path: str

@@ -83,6 +83,43 @@ async def test_a_key_of_odd_bytes_is_a_wrong_key() -> None:
         assert [each for each in logs if each["log_level"] != "debug"] == []
 
 
+@pytest.mark.parametrize("placeholder", ["hive-placeholder-1", ""])
+async def test_strangers_do_not_take_the_connections_of_an_agent(
+    monkeypatch: pytest.MonkeyPatch, placeholder: str
+) -> None:
+    """The oldest connection that has not shown the key makes room; one that has stays, and all of a sealed agent do."""
+    monkeypatch.setattr("hive_core.services.relay.agent_server._MOST_CONNECTIONS", 8)
+    go_on = asyncio.Event()
+
+    async def respond(request: web.Request, received: Received) -> web.StreamResponse:
+        await go_on.wait()
+        return await whole_message(request, received)
+
+    async with relay_hive(respond, placeholder=placeholder) as hive, AsyncExitStack() as stack:
+        headers = {"x-api-key": placeholder}
+        first = asyncio.create_task(hive.post(MESSAGES, BODY, headers=headers))
+        await hive.vendor.arrived.wait()
+        strangers = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", hive.port)
+            stack.callback(writer.close)
+            strangers.append(asyncio.create_task(reader.read()))
+        while sum(each.done() for each in strangers) < 13:
+            await asyncio.sleep(0.005)
+        assert strangers[0].done() == bool(placeholder)
+        assert strangers[-1].done() != bool(placeholder)
+        if placeholder:
+            second = asyncio.create_task(hive.post(MESSAGES, BODY, headers=headers))
+            await hive.daemon.until(lambda: len(hive.daemon.reserved) == 2)
+            go_on.set()
+            assert (await second)[0] == 200
+        go_on.set()
+        assert (await first)[0] == 200
+        for each in strangers:
+            each.cancel()
+        await asyncio.gather(*strangers, return_exceptions=True)
+
+
 async def test_a_fault_of_the_relay_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the relay does not know how to handle is answered with 500 and logged without words of the request."""
 

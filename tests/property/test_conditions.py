@@ -15,7 +15,7 @@ from hive_core.agents.health import HarnessReports
 from hive_core.infra.systemd.units import UnitProperties
 from hive_core.infra.telemetry.events import EventHub
 from hive_core.messaging import Broker, Directory, Member
-from hive_core.protocol import HarnessState, SendAnswer, SendRequest
+from hive_core.protocol import HarnessState
 from hive_core.runtimes.base import Runtime, UnitState
 from hive_core.runtimes.nixos.containers.monitor import ContainerState
 from hive_core.runtimes.unit_state import BackOff, StateChanges
@@ -29,8 +29,8 @@ STATES: tuple[HarnessState, ...] = ("idle", "thinking", "failed", "paused", "nee
 class SilentBroker:
     """Takes every message."""
 
-    async def send(self, _sender: str, request: SendRequest) -> SendAnswer:
-        return SendAnswer(id=1, recipients=[request.to])
+    async def announce(self, *_arguments: object) -> None:
+        """Take announcements."""
 
 
 class BenchRuntime:

@@ -74,8 +74,20 @@ OF_SPENDING = {
     *(("GET", path) for path in ("/v1/usage", "/v1/budget", f"{AGENT}/budget", f"{AGENT}/calls")),
     *(("POST", f"{path}/add") for path in ("/v1/budget", f"{AGENT}/budget")),
 }
+OF_PEOPLE = {
+    *(("GET", f"/v1/{what}") for what in ("me", "people", "sessions", "tokens")),
+    *(("POST", f"/v1/{what}") for what in ("sign-in", "sign-out", "set-up", "set-up-links", "me/password")),
+    *(("POST", f"/v1/{what}") for what in ("people", "tokens", "sessions/revoke-all")),
+    *(("POST", f"/v1/people/{{name}}/{verb}") for verb in ("link", "remove", "role")),
+    *(("POST", f"/v1/{kind}/{{id}}/revoke") for kind in ("sessions", "tokens")),
+    *((method, f"{AGENT}/owner") for method in ("GET", "POST")),
+    ("POST", f"{AGENT}/contacts"),
+}
 OPERATORS = {
     *EVERYWHERE,
+    *OF_PEOPLE,
+    ("GET", f"{AGENT}/history/{{number}}"),
+    *(("GET", f"{one}/files/{{file}}") for one in (PROPOSAL, ONE_WORK)),
     *OF_THE_NETWORK,
     *OF_SPENDING,
     *LOOKING_AFTER,

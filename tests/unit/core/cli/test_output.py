@@ -30,7 +30,13 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @given(
-    st.lists(st.lists(st.text(st.characters(categories=["L", "N", "So"]), max_size=30), min_size=9, max_size=9)),
+    st.lists(
+        st.lists(
+            st.text(st.characters(categories=["L", "N", "So"]), max_size=30),
+            min_size=len(AGENT_COLUMNS),
+            max_size=len(AGENT_COLUMNS),
+        )
+    ),
     st.integers(20, 200),
 )
 def test_a_table_fits(rows: list[list[str]], width: int) -> None:

@@ -41,7 +41,8 @@ async def fake_people(socket: Path) -> AsyncIterator[list[web.BaseRequest]]:
             await response.write(b"id: 7\ndata: {}\n\n")
             await response.write_eof()
             return response
-        return web.json_response({"agents": []})
+        error = {"code": "not_found", "message": "there is nothing of this name", "hint": ""}
+        return web.json_response({"error": error}, status=404)
 
     runner = web.ServerRunner(web.Server(answer))
     await runner.setup()

@@ -40,6 +40,8 @@ LARGER = {
     "tests/unit/core/cli": 14,
     # One folder for each subject of the running hive.
     "tests/integration": 17,
+    # The pages by subject, and the daemon beneath them: accounts, isolation, the process.
+    "tests/integration/dashboard": 13,
     # One property test for each state machine or set of rules.
     "tests/property": 15,
     # One page for each subject that an operator looks up.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiohttp import StreamReader
 
 from tests.helpers.dashboard import dashboard
@@ -35,3 +37,14 @@ async def test_live_parts_follow_the_hive(hive: Daemon) -> None:
 async def _wait_for(stream: StreamReader, wanted: str) -> None:
     while wanted not in (line := (await stream.readline()).decode()):
         assert line, "the stream has ended"
+
+
+async def test_the_navigation_leads_somewhere(hive: Daemon) -> None:
+    """Every address of the navigation is that of a page."""
+    async with dashboard(hive.host_socket) as web:
+        navigation = (await web.get("/")).text.partition("<nav")[2].partition("</nav>")[0]
+        addresses = re.findall(r'href="([^"]+)"', navigation)
+        assert len(addresses) >= 4
+        for address in addresses:
+            # On host.sock nobody has settings.
+            assert (await web.get(address)).status in (200, 401), address

@@ -16,12 +16,8 @@ from hive_core.text import visible
 _PAGES = {
     "/": "Overview",
     "/decisions": "Decisions",
-    "/messages": "Messages",
     "/repositories": "Repositories",
     "/usage": "Usage",
-    "/network": "Network",
-    "/logs": "Logs",
-    "/audit": "Audit",
     "/settings": "Settings",
 }
 _FOR_THOSE_WHO_ACT = {"/new-agent": "New agent"}

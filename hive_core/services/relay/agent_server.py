@@ -59,16 +59,13 @@ class _BoundedServer(web.Server):
         self._strangers: dict[RequestHandler, asyncio.Transport] = {}
         """Connections that have not shown the key, the oldest first."""
 
-    def __call__(self) -> RequestHandler:
-        handler = super().__call__()
-        if len(self.connections) >= _MOST_CONNECTIONS and not self._make_room():
-            handler.connection_made = _refuse_connection  # type: ignore[method-assign]
-        return handler
-
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Count a connection."""
+        """Count a connection, or end it at once if there are too many."""
+        is_full = len(self.connections) >= _MOST_CONNECTIONS and not self._make_room()
         super().connection_made(handler, transport)
         self._strangers[handler] = transport
+        if is_full:
+            transport.abort()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Count a connection no more."""
@@ -84,11 +81,6 @@ class _BoundedServer(web.Server):
             return False
         self._strangers.pop(next(iter(self._strangers))).abort()
         return True
-
-
-def _refuse_connection(transport: asyncio.BaseTransport) -> None:
-    if isinstance(transport, asyncio.Transport):
-        transport.abort()
 
 
 class RelayAgentServer:

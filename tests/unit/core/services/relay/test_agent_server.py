@@ -103,6 +103,7 @@ async def test_strangers_do_not_take_the_connections_of_an_agent(
         for _ in range(20):
             reader, writer = await asyncio.open_connection("127.0.0.1", hive.port)
             stack.callback(writer.close)
+            writer.write(b"POST ")  # The kernel shows no connection before it has data.
             strangers.append(asyncio.create_task(reader.read()))
         while sum(each.done() for each in strangers) < 13:
             await asyncio.sleep(0.005)

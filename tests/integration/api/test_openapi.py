@@ -23,7 +23,7 @@ REPOSITORIES = "/v1/repositories"
 REPOSITORY = f"{REPOSITORIES}/{{repo}}"
 WORK = "/v1/work"
 ONE_WORK = f"{WORK}/{{repo}}/{{number}}"
-IN_PATHS = {"name": "ann", "repo": "shop", "id": 1, "number": 0}
+IN_PATHS = {"name": "ann", "repo": "shop", "id": 1, "number": 0, "file": "agent.toml"}
 
 EVERYWHERE = {("GET", "/v1/openapi.json"), ("GET", "/v1/agents"), ("POST", "/v1/agents"), ("POST", "/v1/messages")}
 LOOKING_AFTER = {

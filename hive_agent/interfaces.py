@@ -53,7 +53,7 @@ class Snapshot(TypedDict):
     turn: TurnSummary | None
     """The running turn, or the one that is retried next."""
     activity: str
-    """What the running turn does now, in one line of its model's words."""
+    """The present step of the running turn, in one line of its model's words."""
     held: list[TurnSummary]
     turns: int
     tokens_in: int

@@ -47,7 +47,7 @@ class TurnLog:
         """Number of entries of each live turn, if known."""
         self._full: set[int] = set()
         self.activity = ""
-        """What the running turn does now, in one line of its model's words; empty if none runs or it said nothing."""
+        """The present step of the running turn, in one line of its model's words; empty if there is none."""
 
     @classmethod
     async def open(cls, history: TurnHistory, publish: Publish, *, crashed: bool = False) -> TurnLog:

@@ -73,7 +73,7 @@ class RecentSend(NamedTuple):
 
 
 class MessageNote(NamedTuple):
-    """What is stored of a message beside it, for people.
+    """Facts that are stored beside a message, for people.
 
     `person` has sent it as the operator; `about` is the agent that a message of the hive is about, and `addressee` the
     one of the operators that it is to.

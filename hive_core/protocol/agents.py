@@ -148,7 +148,7 @@ class AgentList(Answer):
 
 
 class AgentActivity(Answer):
-    """What a running agent does now, as its harness tells it, and the resources that it used lately.
+    """The present work of a running agent, as its harness tells it, and the resources that it used lately.
 
     `activity` is one line about its running turn, `context` the tokens of `window` that its conversation takes, and
     `model` the one in use: all of these are the agent's words. `memory` are samples of its memory in bytes, `processor`

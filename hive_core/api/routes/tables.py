@@ -84,7 +84,7 @@ class Services:
 
     @cached_property
     def activities(self) -> Activities:
-        """What agents do, of which harnesses tell on their sockets, and people ask on theirs."""
+        """The activities of agents, of which harnesses tell on their sockets, and people ask on theirs."""
         return Activities(self.agents, self.deployments, self.harness_views, self.limits, self.gate.queries.spawners)
 
 

@@ -1,1 +1,1 @@
-"""What people and agents may know of each other, by the owners of agents."""
+"""The knowledge that people and agents may have of each other, by the owners of agents."""

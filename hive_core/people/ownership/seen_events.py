@@ -1,4 +1,4 @@
-"""What a person may know of an event, by the owners of the agents that it concerns."""
+"""The part of an event that a person may know, by the owners of the agents that it concerns."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ async def ask_who(hive: HiveClient) -> Visitor:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """What the application is made of."""
+    """The parts of which the application is made."""
 
     boundary: Boundary
     connection: HiveConnection

@@ -59,7 +59,7 @@ class Boundary:
 
     @property
     def is_secure(self) -> bool:
-        """Whether browsers reach the dashboard by TLS."""
+        """True if browsers reach the dashboard by TLS."""
         return self.origin.startswith("https:")
 
     @property

@@ -52,7 +52,7 @@ class LivePart:
     render: Callable[[Visit, Arguments], Awaitable[Html | Pieces]]
     is_changed_by: Callable[[HiveEvent, Arguments], bool]
     settles: bool = False
-    """Whether it is made anew now and then without an event, too."""
+    """True if it is made anew now and then without an event, too."""
 
 
 @dataclass(eq=False)
@@ -78,7 +78,7 @@ class LiveSession:
         self.problem: HiveError | None = None
         """The reason for which the shown state may not be that of now."""
         self.has_ended = False
-        """Whether the person is signed in no more."""
+        """True if the person is signed in no more."""
 
     @contextmanager
     def window(self, wanted: Mapping[str, tuple[LivePart, Arguments]]) -> Iterator[tuple[asyncio.Event, list[_Shown]]]:
@@ -111,7 +111,7 @@ class LiveSession:
 
     @property
     def is_unused(self) -> bool:
-        """Whether no window is left."""
+        """True if no window is left."""
         return not self._signals
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ class Visitor:
 
     @property
     def may_act(self) -> bool:
-        """Whether the person may change anything."""
+        """True if the person may change anything."""
         return self.role in ("operator", "admin")
 
 

@@ -23,7 +23,7 @@ REPOSITORY_REMOVED = "the operator has removed the repository from the hive"
 
 @dataclass(frozen=True)
 class Review:
-    """What decides who approves work.
+    """The facts that decide who approves work.
 
     `rule` is the repository's: `manager`, `operator`, `both`, or `agent:<name>`. `submitter` is the name of the party
     that made the work, and `names` are all agents of the hive.

@@ -34,13 +34,13 @@ _STALE_SECONDS = 60.0
 """Samples before a longer pause are dropped: a graph has no gaps."""
 _ASK_SECONDS = 1.5
 _PATIENCE_SECONDS = 1.0
-"""What is not known by then is left for the next request."""
+"""An answer does not wait longer; the rest is for the next request."""
 _AT_ONCE = 8
 
 
 @dataclass
 class _Known:
-    """What is known of one agent. `work` is what its harness has reported, `view` what it answered when asked."""
+    """The knowledge of one agent. `work` is what its harness has reported, `view` what it answered when asked."""
 
     work: HarnessWork | None = None
     view: HarnessView | None = None
@@ -67,7 +67,7 @@ class _Known:
 
 
 class Activities:
-    """What running agents do, as far as it is known."""
+    """The activities of running agents, as far as they are known."""
 
     def __init__(
         self,

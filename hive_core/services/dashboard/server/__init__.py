@@ -1,1 +1,1 @@
-"""What stands between the network and the pages: connections, TLS, health, and the way through for scripts."""
+"""The way between the network and the pages: connections, TLS, health, and the way through for scripts."""

@@ -99,7 +99,7 @@ class _Connection(asyncio.Protocol):
         self._late: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self.is_busy = False
-        """Whether a request is carried out."""
+        """True while a request is carried out."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

@@ -1,4 +1,4 @@
-"""What a person does on the page of an agent. Forms work without scripts; scripts send the same and get JSON."""
+"""Actions of a person on the page of an agent. Forms work without scripts; scripts send the same and get JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands around the transcript: the state of the agent, and all that waits for it or for an answer."""
+"""The surroundings of the transcript: the state of the agent, and all that waits for it or for an answer."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Cut:
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is more that can be asked for."""
+        """True if there is more that can be asked for."""
         return self.kept > len(self.text)
 
 

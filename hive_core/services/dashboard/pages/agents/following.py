@@ -1,4 +1,4 @@
-"""What happens in a harness, passed to a window as it happens: server-sent events with pieces of HTML.
+"""Events of a harness, passed to a window as they happen: server-sent events with pieces of HTML.
 
 An event's id is that of the harness, so that a window that lost its connection goes on behind what it has seen.
 """

@@ -24,7 +24,7 @@ _ALL = 1_000_000
 
 @dataclass(frozen=True)
 class DiffChoice:
-    """How a reader wants to see diffs: the view, white space, and how much of what did not change."""
+    """The wishes of a reader for diffs: the view, white space, and how much of what did not change."""
 
     view: View = "inline"
     ignores_space: bool = False

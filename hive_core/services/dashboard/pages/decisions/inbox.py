@@ -39,7 +39,7 @@ class DecisionItem:
 
 @dataclass(frozen=True)
 class DecisionList:
-    """What waits for people, what waits for somebody else or is being built, and what was decided."""
+    """Matters that wait for people, that wait for somebody else or are being built, and that were decided."""
 
     waiting: Sequence[DecisionItem]
     others: Sequence[DecisionItem]

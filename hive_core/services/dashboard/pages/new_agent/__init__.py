@@ -17,7 +17,7 @@ from hive_core.services.dashboard.rendering import Html
 from hive_core.services.dashboard.visit import Visit, WebPage
 
 _SHORT_SECONDS = 1.5
-"""What is made or refused by then needs no page of its own."""
+"""An agent that is made or refused by then needs no page of its own."""
 _LOG_LINES = 200
 
 _under_way: set[asyncio.Task[dict[str, Any]]] = set()

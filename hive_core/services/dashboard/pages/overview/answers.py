@@ -1,4 +1,4 @@
-"""What a person does about what waits for them, on the overview itself: answers, permissions, and money."""
+"""Actions of a person about what waits for them, on the overview itself: answers, permissions, and money."""
 
 from __future__ import annotations
 

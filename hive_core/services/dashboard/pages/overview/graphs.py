@@ -17,7 +17,7 @@ class Graph(NamedTuple):
     now: str
     limit: str
     is_near: bool
-    """Whether the newest sample is above nine tenths of the limit."""
+    """True if the newest sample is above nine tenths of the limit."""
 
 
 def graph(

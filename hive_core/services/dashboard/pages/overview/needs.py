@@ -1,4 +1,4 @@
-"""What waits for a person: decisions, questions, logins, failures and budgets. No I/O."""
+"""Matters that wait for a person: decisions, questions, logins, failures and budgets. No I/O."""
 
 from __future__ import annotations
 

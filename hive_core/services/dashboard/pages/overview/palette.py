@@ -1,4 +1,4 @@
-"""What the keyboard palette finds: pages, agents and actions."""
+"""The entries of the keyboard palette: pages, agents and actions."""
 
 from __future__ import annotations
 

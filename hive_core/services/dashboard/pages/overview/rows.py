@@ -94,7 +94,7 @@ class Filter:
 
     @property
     def is_set(self) -> bool:
-        """Whether it may leave agents out."""
+        """True if it may leave agents out."""
         return bool(self.text or self.state or self.owner)
 
     def lets_through(self, row: AgentRow) -> bool:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -106,8 +106,17 @@ class SealCheck:
         self._listeners = HostListeners()
 
     def run(self, agents: Sequence[Mapping[str, Any]]) -> list[Seal]:
-        """Try the network of each of these agents, given as the daemon describes them. Raises OSError."""
-        with self._listeners.open(), ThreadPoolExecutor(_AT_ONCE) as threads:
+        """Try the network of each of these agents, given as the daemon describes them.
+
+        Raises Failure `cannot_listen`.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._listeners.open())
+            except OSError as error:
+                problem = f"this host cannot listen for agents: {error}"
+                raise Failure("cannot_listen", problem, hint="see its limits") from None
+            threads = stack.enter_context(ThreadPoolExecutor(_AT_ONCE))
             return list(threads.map(self._try, agents))
 
     def _try(self, agent: Mapping[str, Any]) -> Seal:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hive_core.protocol.network.packets import TrafficPacket
-from hive_core.protocol.network.policy import EgressPolicy
+from hive_core.protocol.network.policy import EgressPolicy, since_boot
 from hive_core.services.egress.checks.decision import Decider
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LOOKUPS = 4
 """Look-ups of names for one agent at a time: slow names of one agent delay no other."""
-_DAY_SECONDS = 86_400
+_DAY_MILLISECONDS = 86_400_000
 _BURST_SECONDS = 2.0
 """The allowance of an agent that has opened no connections lately, in seconds of its rate."""
 _FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 60.0, 3_600.0
@@ -42,6 +42,8 @@ class EgressAgent:
         self._sent = 0
         self._received = 0
         self._reported: tuple[int, int, int] = (0, 0, 0)
+        self._advance = 0
+        """The largest difference seen between the host's clock and the time since its boot, in milliseconds."""
         self._day = 0
         self._today = 0
 
@@ -127,8 +129,13 @@ class EgressAgent:
                 connection.abort()
 
     def _turn_day(self) -> None:
-        """Add what was counted to the totals, and begin a new day if one has begun."""
-        day = int(time.time()) // _DAY_SECONDS
+        """Add what was counted to the totals, and begin a new day if one has begun.
+
+        A clock of the host that is set back over midnight begins none: it would give the day's bytes anew.
+        """
+        boot = since_boot()
+        self._advance = max(self._advance, int(time.time() * 1_000) - boot)
+        day = (boot + self._advance) // _DAY_MILLISECONDS
         if day != self._day:
             self._day, self._today = day, 0
         self._today += self._sent + self._received

@@ -12,7 +12,7 @@ import click
 from hive_core.cli.arguments import agent_argument, agents_argument, json_option, print_json, waiting_options
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.commands.outside.network_notes import network_facts, network_notes
-from hive_core.cli.commands.outside.shown_spending import describe_limit, dollars
+from hive_core.cli.commands.outside.shown_spending import describe_limit
 from hive_core.cli.commands.work.work_names import work_name
 from hive_core.cli.errors import Failure, NoDaemon
 from hive_core.cli.output import (
@@ -29,6 +29,7 @@ from hive_core.cli.output import (
 )
 from hive_core.cli.output import moment as shown_moment
 from hive_core.cli.waiting import show_progress, wait_until_ready
+from hive_core.protocol.models.amounts import dollars
 from hive_core.protocol.names import MANAGER
 from hive_core.text import escaped_line
 

@@ -15,7 +15,6 @@ import click
 
 from hive_core.cli.arguments import agent_argument, complete_agents, json_option, pager_option, print_json
 from hive_core.cli.client import Client, agent_path
-from hive_core.cli.commands.outside.shown_spending import dollars
 from hive_core.cli.errors import Failure
 from hive_core.cli.lazy import SuggestingGroup
 from hive_core.cli.output import (
@@ -31,6 +30,7 @@ from hive_core.cli.output import (
     render,
     width,
 )
+from hive_core.protocol.models.amounts import dollars
 from hive_core.text import escaped_line, format_bytes
 
 _NEARLY_FULL = 0.8

@@ -20,12 +20,12 @@ from hive_core.cli.commands.outside.shown_spending import (
     call_lines,
     call_notes,
     describe_limit,
-    dollars,
     spent_limits,
     usage_lines,
     usage_notes,
 )
 from hive_core.cli.output import coloured_agent, page
+from hive_core.protocol.models.amounts import dollars
 from hive_core.text import escaped_line
 
 ALL = "all"

@@ -8,10 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from aiohttp import web
 
 from hive_core.errors import HiveError
+from hive_core.protocol.models.amounts import FLAGS, dollars, tokens
 from hive_core.services.dashboard.hive_client import path_of
-from hive_core.services.dashboard.pages.decisions.words import milliseconds
 from hive_core.services.dashboard.pages.hive.asked import choice_of, decimal_of, number_of, word_of
 from hive_core.services.dashboard.pages.hive.usage import figures
+from hive_core.services.dashboard.rendering import milliseconds_of
 from hive_core.services.dashboard.visit import Visit, WebPage
 
 _SPANS = ("30", "7", "90", "all")
@@ -44,9 +45,9 @@ async def _show_page(visit: Visit, problem: HiveError | None = None, whose: str 
         agent=agent,
         budgets=budgets,
         limits=[figures.limit_line(limit) for limit in budgets["limits"]],
-        spent_today=figures.dollars(budgets["spent_today"]),
-        spent_total=figures.dollars(budgets["spent_total"]),
-        day_ends_at=milliseconds(budgets["day_ends_at"]),
+        spent_today=dollars(budgets["spent_today"]),
+        spent_total=dollars(budgets["spent_total"]),
+        day_ends_at=milliseconds_of(budgets["day_ends_at"]),
         bars=figures.bars_of_days(days["sums"], today, first),
         field=(figures.WIDTH, figures.HEIGHT),
         tables=[
@@ -87,8 +88,8 @@ async def _calls(visit: Visit) -> web.StreamResponse:
     return visit.page(
         "hive/usage/calls.html.j2",
         name=name,
-        calls=[(call, milliseconds(call["at"]), *_amounts(call)) for call in calls],
-        meanings=[(flag, meaning) for flag, meaning in figures.FLAGS.items() if flag in found],
+        calls=[(call, milliseconds_of(call["at"]), *_amounts(call)) for call in calls],
+        meanings=[(flag, meaning) for flag, meaning in FLAGS.items() if flag in found],
         older=calls[-1]["id"] if len(calls) == _CALLS else None,
         before=before,
         prices_of=answer["prices_of"],
@@ -100,7 +101,7 @@ def _amounts(call: figures.Answer) -> tuple[str, str, str]:
     counts = call["tokens"]
     read = sum(int(counts[name]) for name in ("input", "cache_read", "cache_write", "cache_write_hour"))
     cost = call["reserve"] if call["outcome"] is None else call["cost"]
-    return figures.tokens(read), figures.tokens(counts["output"]), figures.dollars(cost)
+    return tokens(read), tokens(counts["output"]), dollars(cost)
 
 
 PAGES = [

@@ -1,10 +1,12 @@
-"""Figures of the ledger for people: amounts in words, bars of graphs, and limits with their use. No I/O."""
+"""Figures of the ledger for people: bars of graphs, and limits with their use. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
+
+from hive_core.protocol.models.amounts import dollars, tokens
 
 Answer = Mapping[str, Any]
 
@@ -13,14 +15,6 @@ _GAP = 2.0
 _MOST_BARS = 92
 _NEARLY = 0.8
 _PERIODS = {"day": "a day", "total": "in all"}
-FLAGS: Mapping[str, str] = {
-    "unknown_model": "at the price of the vendor's dearest model, as this one has none in the table",
-    "reserve": "as much as was reserved, as the vendor has told no usable figures",
-    "estimated": "of an answer that broke off: the figures so far, and the text that came",
-    "implausible": "by figures of the vendor's that do not fit the request or the answer",
-    "over_reserve": "more than was reserved before the call",
-}
-"""The meaning of the cost of a call with a flag."""
 
 
 class Bar(NamedTuple):
@@ -60,19 +54,6 @@ class LimitLine(NamedTuple):
     part: float
     state: str
     """`good`, `warn` near its end, `bad` if nothing is left."""
-
-
-def dollars(value: float) -> str:
-    """Return US dollars; a small amount with what it has."""
-    return f"${value:,.2f}" if value == 0 or abs(value) >= 0.095 else f"${value:.4f}"
-
-
-def tokens(value: float) -> str:
-    """Return a number with at most four digits."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size * 9.9995 or (value >= size and unit != "k"):
-            return f"{value / size:.1f}{unit}"
-    return f"{value:.0f}"
 
 
 def bars_of_days(sums: Sequence[Answer], last: date, first: date | None = None) -> list[Bar]:

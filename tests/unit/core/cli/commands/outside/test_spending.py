@@ -19,6 +19,7 @@ from hive_core.cli import main
 from hive_core.cli.commands.outside import shown_spending
 from hive_core.outside.models.budgets import DAY_MILLISECONDS
 from hive_core.outside.models.settlement import UNCERTAIN
+from hive_core.protocol.models import amounts
 from hive_core.protocol.models.limits import SpendingLimits
 from hive_core.protocol.models.usage import TokenCounts
 from tests.helpers.memory import MEMORY
@@ -130,9 +131,9 @@ async def test_calls_with_their_flags(cli: Cli) -> None:
 
 def test_each_flag_is_explained() -> None:
     """Every flag of the ledger has a sentence in the table and in the help of the command."""
-    assert set(shown_spending.FLAGS) == UNCERTAIN | {"over_reserve"}
+    assert set(amounts.FLAGS) == UNCERTAIN | {"over_reserve"}
     text = CliRunner().invoke(main, ["usage", "--help"], prog_name="hive-c0re").output
-    assert [flag for flag in shown_spending.FLAGS if flag not in text] == []
+    assert [flag for flag in amounts.FLAGS if flag not in text] == []
 
 
 async def test_a_budget(cli: Cli) -> None:

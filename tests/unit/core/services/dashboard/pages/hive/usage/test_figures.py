@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
+from hive_core.protocol.models.amounts import dollars, tokens
 from hive_core.services.dashboard.pages.hive.usage.figures import (
     HEIGHT,
     WIDTH,
     bars_of_days,
-    dollars,
     limit_line,
     shown_part,
-    tokens,
     usage_lines,
 )
 
@@ -66,7 +65,7 @@ def test_sums_are_compared_with_the_dearest() -> None:
     ],
 )
 def test_limits_tell_how_near_their_end_is(changes: dict[str, Any], state: str, left: str) -> None:
-    """What is reserved counts as used, and a limit of nothing is used up."""
+    """Reserved money counts as used, and a limit of nothing is used up."""
     line = limit_line(_limit(**changes))
     assert (line.state, line.left) == (state, left)
     assert 0 <= line.part <= 1

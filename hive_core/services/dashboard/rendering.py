@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import overload
 from urllib.parse import quote
 
 import jinja2
@@ -15,6 +16,14 @@ from hive_core.services.dashboard.assets import asset_url
 from hive_core.text import visible
 
 _HERE = Path(__file__).parent
+NAVIGATION: Mapping[str, str] = {
+    "/": "Overview",
+    "/decisions": "Decisions",
+    "/repositories": "Repositories",
+    "/usage": "Usage",
+    "/settings": "Settings",
+}
+"""The pages that the navigation and the palette lead to, by their addresses."""
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -39,7 +48,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals["static"] = asset_url
+    environment.globals.update(static=asset_url, navigation=NAVIGATION)
     environment.filters.update(
         fragment=_as_fragment, ago=ago, clock=clock, moment=moment, segment=segment, visible=visible
     )
@@ -55,6 +64,19 @@ def _as_fragment(html: object) -> markupsafe.Markup:
 def segment(text: object) -> str:
     """Return `text` as one segment of a path."""
     return quote(str(text), safe="")
+
+
+@overload
+def milliseconds_of(time: str) -> int: ...
+
+
+@overload
+def milliseconds_of(time: str | None) -> int | None: ...
+
+
+def milliseconds_of(time: str | None) -> int | None:
+    """Return a time of an answer (RFC 3339) as Unix milliseconds."""
+    return None if time is None else round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def moment(milliseconds: float) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import datetime
 from typing import Any
 
 from hive_core.errors import HiveError
 from hive_core.services.dashboard.hive_client import HiveEvent, path_of
 from hive_core.services.dashboard.live import Arguments, Pieces
 from hive_core.services.dashboard.markup.making import MARKUP
-from hive_core.services.dashboard.rendering import Html
+from hive_core.services.dashboard.rendering import Html, milliseconds_of
 from hive_core.services.dashboard.visit import Visit
 
 _SHOWN_MESSAGES = 50
@@ -74,8 +73,8 @@ async def waiting(visit: Visit, arguments: Arguments) -> Pieces:
             piece=piece,
             question=question,
             text=await markup.markdown(question["text"]),
-            asked=_milliseconds(question["asked_at"]),
-            until=_milliseconds(question["expires_at"]) if question["expires_at"] else None,
+            asked=milliseconds_of(question["asked_at"]),
+            until=milliseconds_of(question["expires_at"]),
         )
     inbox = await visit.hive.get(path_of("agents", name, "queue"), {"limit": _SHOWN_MESSAGES})
     messages = inbox["messages"]
@@ -89,14 +88,14 @@ async def waiting(visit: Visit, arguments: Arguments) -> Pieces:
             agent=name,
             piece=piece,
             message=message,
-            sent=_milliseconds(message["sent_at"]),
+            sent=milliseconds_of(message["sent_at"]),
             above=movable[place - 1] if place > 0 else None,
         )
     found["reminders"] = visit.fragment(
         "agents/aside/reminders.html.j2",
         piece="reminders",
         reminders=[
-            (_milliseconds(one["at"]), one["text"])
+            (milliseconds_of(one["at"]), one["text"])
             for one in (await visit.hive.get(path_of("reminders"), query))["reminders"]
         ],
     )
@@ -105,7 +104,3 @@ async def waiting(visit: Visit, arguments: Arguments) -> Pieces:
         "agents/aside/proposals.html.j2", piece="proposals", proposals=proposals["proposals"]
     )
     return found
-
-
-def _milliseconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp() * 1000

@@ -11,6 +11,7 @@ from hive_core.errors import HiveError
 from hive_core.services.dashboard.hive_client import HiveEvent, path_of
 from hive_core.services.dashboard.live import Arguments, LivePart, Pieces
 from hive_core.services.dashboard.pages.decisions import words
+from hive_core.services.dashboard.rendering import milliseconds_of
 from hive_core.services.dashboard.visit import Visit, WebPage
 
 _MOST = 200
@@ -36,7 +37,7 @@ def _piece(visit: Visit, request: Mapping[str, Any], problem: HiveError | None =
     return visit.fragment(
         "decisions/templates/request.html.j2",
         request=request,
-        asked_at=words.milliseconds(request["asked_at"]),
+        asked_at=milliseconds_of(request["asked_at"]),
         wanted=length_in_words(request["hours"]),
         hours=HOURS,
         decider=words.decider_in_words(request["waits_for"]),
@@ -54,7 +55,7 @@ async def _show_page(visit: Visit, problem: HiveError | None = None, note: str =
         status=200 if problem is None else problem.status,
         pieces=[_piece(visit, each, *((problem, note) if number == str(each["id"]) else ())) for each in waiting],
         decided=[
-            (each, words.milliseconds(each["decided_at"] or each["asked_at"]))
+            (each, milliseconds_of(each["decided_at"] or each["asked_at"]))
             for each in reversed(found)
             if each["state"] != "open"
         ][:_LATELY],

@@ -13,7 +13,7 @@ from hive_core.services.dashboard.hive_client import HiveEvent, path_of
 from hive_core.services.dashboard.live import Arguments, LivePart
 from hive_core.services.dashboard.pages.decisions import words
 from hive_core.services.dashboard.pages.decisions.subject import Subject
-from hive_core.services.dashboard.rendering import Html
+from hive_core.services.dashboard.rendering import Html, milliseconds_of
 from hive_core.services.dashboard.visit import Visit, WebPage
 
 _MOST = 100
@@ -82,7 +82,7 @@ def _of_proposal(answer: Mapping[str, Any]) -> DecisionItem:
         answer["state"],
         words.state_of_proposal(answer["state"]),
         words.decider_in_words(answer["waits_for"]),
-        words.milliseconds(answer["changed_at" if ended else "created_at"]) or 0,
+        milliseconds_of(answer["changed_at" if ended else "created_at"]) or 0,
         answer["outcome"],
     )
 
@@ -98,7 +98,7 @@ def _of_work(answer: Mapping[str, Any]) -> DecisionItem:
         answer["state"],
         words.state_of_work(answer["state"]),
         words.decider_in_words(answer["waits_for"]),
-        words.milliseconds(answer["changed_at" if ended else "created_at"]) or 0,
+        milliseconds_of(answer["changed_at" if ended else "created_at"]) or 0,
         answer["outcome"],
     )
 
@@ -113,7 +113,7 @@ def _of_request(answer: Mapping[str, Any]) -> DecisionItem:
         "waiting" if answer["state"] == "open" else answer["state"],
         "open" if answer["state"] == "open" else answer["state"],
         words.decider_in_words(answer["waits_for"]),
-        words.milliseconds(answer["decided_at"] or answer["asked_at"]) or 0,
+        milliseconds_of(answer["decided_at"] or answer["asked_at"]) or 0,
         answer["note"],
     )
 

@@ -12,7 +12,7 @@ from hive_core.services.dashboard.live import Arguments, LivePart, Pieces
 from hive_core.services.dashboard.pages.decisions import words
 from hive_core.services.dashboard.pages.decisions.files import DiffChoice, entries_of, first_to_show, show_diff
 from hive_core.services.dashboard.pages.decisions.subject import Kind, Subject, number_in, subject_in
-from hive_core.services.dashboard.rendering import Html
+from hive_core.services.dashboard.rendering import Html, milliseconds_of
 from hive_core.services.dashboard.visit import Show, Visit, WebPage
 from hive_core.text import visible
 
@@ -67,12 +67,12 @@ def _values(visit: Visit, subject: Subject, detail: Mapping[str, Any]) -> dict[s
         "state": state,
         "state_word": shown,
         "decider": words.decider_in_words(detail["waits_for"]),
-        "made_at": words.milliseconds(detail["created_at"]),
-        "changed_at": words.milliseconds(detail["changed_at"]),
-        "expires_at": words.milliseconds(detail["expires_at"]),
+        "made_at": milliseconds_of(detail["created_at"]),
+        "changed_at": milliseconds_of(detail["changed_at"]),
+        "expires_at": milliseconds_of(detail["expires_at"]),
         "is_open": state in words.UNDECIDED,
         "is_building": state in words.BEFORE_BUILT,
-        "moment_of": words.milliseconds,
+        "moment_of": milliseconds_of,
         "kind": words.kind_in_words(detail) if subject.kind == "agents" else "work",
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from hive_core.protocol.names import MANAGER, OPERATOR, WORK_WORDS
@@ -65,8 +64,3 @@ def needs_to_be_told(answer: Answer) -> bool:
 def name_of_decider(waits_for: str) -> str:
     """Return the name of the agent that a decision waits for."""
     return MANAGER if waits_for == "manager" else waits_for.removeprefix("agent:")
-
-
-def milliseconds(time: str | None) -> int | None:
-    """Return a time of an answer (RFC 3339) as Unix milliseconds."""
-    return None if time is None else round(datetime.fromisoformat(time).timestamp() * 1000)

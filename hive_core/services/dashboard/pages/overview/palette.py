@@ -9,17 +9,10 @@ from aiohttp import web
 
 from hive_core.services.dashboard.hive_client import path_of
 from hive_core.services.dashboard.pages.overview.rows import state_of
-from hive_core.services.dashboard.rendering import segment
+from hive_core.services.dashboard.rendering import NAVIGATION, segment
 from hive_core.services.dashboard.visit import Visit
 from hive_core.text import visible
 
-_PAGES = {
-    "/": "Overview",
-    "/decisions": "Decisions",
-    "/repositories": "Repositories",
-    "/usage": "Usage",
-    "/settings": "Settings",
-}
 _FOR_THOSE_WHO_ACT = {"/new-agent": "New agent"}
 _FOR_ADMINS = {"/kept": "What is kept of destroyed agents"}
 
@@ -28,7 +21,7 @@ async def show_palette(visit: Visit) -> web.StreamResponse:
     """Answer with all entries: each has a label, a hint, and an address to open, or with `verb` to post to."""
     found = await visit.hive.get(path_of("agents"))
     may_act = visit.visitor.may_act
-    pages = _PAGES | (_FOR_THOSE_WHO_ACT if may_act else {})
+    pages = {**NAVIGATION, **(_FOR_THOSE_WHO_ACT if may_act else {})}
     pages |= _FOR_ADMINS if visit.visitor.role == "admin" else {}
     entries = [{"label": name, "hint": "page", "address": address} for address, name in pages.items()]
     for agent in found["agents"]:

@@ -12,8 +12,8 @@ from aiohttp import web
 from hive_core.services.dashboard.hive_client import HiveEvent, path_of
 from hive_core.services.dashboard.live import Arguments, LivePart
 from hive_core.services.dashboard.pages.decisions.subject import Subject
-from hive_core.services.dashboard.pages.decisions.words import decider_in_words, milliseconds, state_of_work
-from hive_core.services.dashboard.rendering import Html
+from hive_core.services.dashboard.pages.decisions.words import decider_in_words, state_of_work
+from hive_core.services.dashboard.rendering import Html, milliseconds_of
 from hive_core.services.dashboard.visit import Visit, WebPage
 from hive_core.text import format_bytes
 
@@ -37,7 +37,7 @@ async def _list(visit: Visit, _: Arguments) -> Html:
     return visit.fragment(
         "repositories/list.html.j2",
         repositories=[
-            (each, state_of(each), milliseconds(each["fetched_at"]), waiting.count(each["name"]))
+            (each, state_of(each), milliseconds_of(each["fetched_at"]), waiting.count(each["name"]))
             for each in found["repositories"]
         ],
     )
@@ -60,7 +60,7 @@ async def _one(visit: Visit, arguments: Arguments) -> Html:
         "repositories/one.html.j2",
         repository=repository,
         state=state_of(repository),
-        fetched_at=milliseconds(repository["fetched_at"]),
+        fetched_at=milliseconds_of(repository["fetched_at"]),
         size=format_bytes(repository["bytes"]),
         checks=[(check, shlex.join(check["argv"])) for check in repository["checks"]],
         beyond=[each for each in work if each["state"] != _LANDING],
@@ -77,8 +77,8 @@ def _work(answer: Mapping[str, Any]) -> dict[str, Any]:
         "page": Subject("work", answer["repo"], answer["number"]).page,
         "word": state_of_work(answer["state"]),
         "decider": decider_in_words(answer["waits_for"]),
-        "made": milliseconds(answer["created_at"]),
-        "changed": milliseconds(answer["changed_at"]),
+        "made": milliseconds_of(answer["created_at"]),
+        "changed": milliseconds_of(answer["changed_at"]),
     }
 
 

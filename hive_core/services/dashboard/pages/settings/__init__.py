@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +11,7 @@ from aiohttp import web
 from hive_core.errors import HiveError
 from hive_core.services.dashboard.hive_client import path_of
 from hive_core.services.dashboard.pages.sign_in import passwords_differ
+from hive_core.services.dashboard.rendering import milliseconds_of
 from hive_core.services.dashboard.visit import Visit, WebPage
 
 _DAYS = ("7", "30", "90", "365")
@@ -41,7 +41,7 @@ async def _page(
         people=people["people"] if is_admin else None,
         roles=[role for role in ("viewer", "operator", "admin") if _is_within(role, visit.visitor.role)],
         all_days=_DAYS,
-        at=_milliseconds,
+        at=milliseconds_of,
     )
 
 
@@ -52,10 +52,6 @@ async def _nobody() -> dict[str, Any]:
 def _is_within(role: str, own: str) -> bool:
     order = ("viewer", "operator", "admin")
     return own in order and order.index(role) <= order.index(own)
-
-
-def _milliseconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp() * 1000
 
 
 async def _choose_password(visit: Visit) -> web.StreamResponse:

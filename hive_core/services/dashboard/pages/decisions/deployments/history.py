@@ -15,7 +15,7 @@ from hive_core.services.dashboard.pages.decisions import words
 from hive_core.services.dashboard.pages.decisions.diff.rows import show_file
 from hive_core.services.dashboard.pages.decisions.files import DiffChoice, coloured, entries_of
 from hive_core.services.dashboard.pages.decisions.subject import Subject, number_in
-from hive_core.services.dashboard.rendering import Html
+from hive_core.services.dashboard.rendering import Html, milliseconds_of
 from hive_core.services.dashboard.visit import Visit, WebPage
 
 _MOST = 50
@@ -35,9 +35,7 @@ async def _timeline(visit: Visit, arguments: Arguments) -> Html:
         "decisions/deployments/timeline.html.j2",
         agent=agent,
         page=history_page(agent),
-        deployments=[
-            (each, words.kind_in_words(each), words.milliseconds(each["deployed_at"])) for each in found[:_MOST]
-        ],
+        deployments=[(each, words.kind_in_words(each), milliseconds_of(each["deployed_at"])) for each in found[:_MOST]],
         older=offset + _MOST if len(found) > _MOST else None,
     )
 

@@ -5,7 +5,9 @@ What is not there and what belongs to somebody else has the same answer, made in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from hive_core.agents.registry import AgentRegistry, agent_exists, check_name, unknown_agent
 from hive_core.api.endpoint import ApiCall
@@ -25,6 +27,8 @@ from hive_core.outside.network.texts import unknown_request
 from hive_core.protocol import ProposeRequest, SpawnRequest
 from hive_core.work.gate.policy import unknown_work
 from hive_core.work.gate.records import index as work_index
+
+R = TypeVar("R")
 
 
 def subject_lookups(agents: AgentRegistry, database: Database) -> Mapping[Subject, SubjectLookup]:
@@ -50,26 +54,21 @@ def subject_lookups(agents: AgentRegistry, database: Database) -> Mapping[Subjec
             raise unknown_work(repo, number)
         return name_from_label(row.by)
 
-    async def of_question(call: ApiCall) -> str:
-        number = number_of(call)
-        row = await database.read(lambda db: question_store.find_question(db, number))
-        if row is None:
-            raise unknown_question(number)
-        return row.agent
+    def numbered(
+        find: Callable[[sqlite3.Connection, int], R | None],
+        agent_of: Callable[[R], str],
+        unknown: Callable[[int], HiveError],
+    ) -> SubjectLookup:
+        """Return the look-up of a row by its number in the path."""
 
-    async def of_request(call: ApiCall) -> str:
-        number = number_of(call)
-        row = await database.read(lambda db: network_store.find_request(db, number))
-        if row is None:
-            raise unknown_request(number)
-        return row.agent
+        async def of_row(call: ApiCall) -> str:
+            number = number_of(call)
+            row = await database.read(lambda db: find(db, number))
+            if row is None:
+                raise unknown(number)
+            return agent_of(row)
 
-    async def of_message(call: ApiCall) -> str:
-        number = number_of(call)
-        row = await database.read(lambda db: store.find_message(db, number))
-        if row is None:
-            raise store.unknown_message(number)
-        return row.to
+        return SubjectLookup(of_row, lambda call: unknown(number_of(call)))
 
     async def made(call: ApiCall) -> str:
         name = call.read(SpawnRequest).name
@@ -85,8 +84,8 @@ def subject_lookups(agents: AgentRegistry, database: Database) -> Mapping[Subjec
         "proposal": SubjectLookup(of_proposal, lambda call: unknown_proposal(*proposal_of(call))),
         "proposed_agent": SubjectLookup(proposed, proposed_unknown),
         "work": SubjectLookup(of_work, lambda call: unknown_work(*work_of(call))),
-        "question": SubjectLookup(of_question, lambda call: unknown_question(number_of(call))),
-        "network_request": SubjectLookup(of_request, lambda call: unknown_request(number_of(call))),
-        "reply": SubjectLookup(of_message, lambda call: store.unknown_message(number_of(call))),
+        "question": numbered(question_store.find_question, lambda row: row.agent, unknown_question),
+        "network_request": numbered(network_store.find_request, lambda row: row.agent, unknown_request),
+        "reply": numbered(store.find_message, lambda row: row.to, store.unknown_message),
         "new_agent": SubjectLookup(made, lambda call: agent_exists(call.read(SpawnRequest).name)),
     }

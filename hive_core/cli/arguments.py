@@ -190,6 +190,8 @@ def waiting_options(command: F) -> F:
 
 pager_option = click.option("--pager/--no-pager", default=True, help="Show long text with $PAGER on a terminal.")
 """Option --no-pager, for `output.page`."""
+with_stdin_option = click.option("--with-stdin", is_flag=True, help="Stop when standard input ends, too.")
+LOG_LEVEL = click.Choice(["debug", "info", "warning", "error"])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the daemon's answer as JSON.")
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from hive_core.cli.arguments import LOG_LEVEL, with_stdin_option
 from hive_core.cli.errors import Failure
-
-_LEVELS = ["debug", "info", "warning", "error"]
 
 
 @click.command()
@@ -31,8 +30,8 @@ _LEVELS = ["debug", "info", "warning", "error"]
     "--certificate", type=click.Path(path_type=Path), help="File with the certificate and its chain, for TLS."
 )
 @click.option("--key", type=click.Path(path_type=Path), help="File with the key of the certificate.")
-@click.option("--with-stdin", is_flag=True, help="Stop when standard input ends, too.")
-@click.option("--log-level", type=click.Choice(_LEVELS), default="info", help="Lowest level that is logged.")
+@with_stdin_option
+@click.option("--log-level", type=LOG_LEVEL, default="info", help="Lowest level that is logged.")
 def dashboard(
     daemon: Path,
     origin: str,

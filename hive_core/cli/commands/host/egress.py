@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from hive_core.cli.arguments import LOG_LEVEL, with_stdin_option
 from hive_core.cli.errors import Failure
-
-_LEVELS = ["debug", "info", "warning", "error"]
 
 
 @click.command()
@@ -20,8 +19,8 @@ _LEVELS = ["debug", "info", "warning", "error"]
     help="Socket of the daemon, which says what agents may reach.",
 )
 @click.option("--status", type=click.Path(path_type=Path), help="Socket to make, for /healthz and /metrics.")
-@click.option("--with-stdin", is_flag=True, help="Stop when standard input ends, too.")
-@click.option("--log-level", type=click.Choice(_LEVELS), default="info", help="Lowest level that is logged.")
+@with_stdin_option
+@click.option("--log-level", type=LOG_LEVEL, default="info", help="Lowest level that is logged.")
 def egress(link: Path, status: Path | None, with_stdin: bool, log_level: str) -> int:
     """Run the proxy through which sealed agents reach what their rules allow.
 

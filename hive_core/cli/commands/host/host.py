@@ -16,7 +16,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from hive_core.cli import PROGRAM, main
-from hive_core.cli.arguments import complete_agents, json_option, print_json
+from hive_core.cli.arguments import LOG_LEVEL, complete_agents, json_option, print_json
 from hive_core.cli.client import Client, agent_path
 from hive_core.cli.errors import Failure
 from hive_core.cli.live.live_check import CheckStep, LiveCheck
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 @click.option("--state-dir", metavar="DIR", help="Directory for the database and the agents' files.")
 @click.option("--run-dir", metavar="DIR", help="Directory for the sockets.")
 @click.option("--sandbox", type=click.Choice(["auto", "bubblewrap", "none"]), help="How agents are confined.")
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Lowest level that is logged."
-)
+@click.option("--log-level", type=LOG_LEVEL, help="Lowest level that is logged.")
 @click.option("--check", is_flag=True, help="Only say what a start would do; nothing is changed.")
 def serve(
     file: Path | None,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from hive_core.cli.arguments import LOG_LEVEL, with_stdin_option
+
 _PATH = click.Path(path_type=Path)
 
 
@@ -21,10 +23,10 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--credentials", type=_PATH, help="Directory with the vendors' keys; else $CREDENTIALS_DIRECTORY of systemd."
 )
-@click.option("--with-stdin", is_flag=True, help="Stop when standard input ends, too.")
+@with_stdin_option
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=LOG_LEVEL,
     default="info",
     show_default=True,
     help="Lowest level that is logged.",

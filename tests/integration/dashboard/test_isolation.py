@@ -204,7 +204,7 @@ async def test_inboxes_of_people(hive: HiveOfPeople) -> None:
 
 
 async def test_a_name_stays_its_owners(hive: HiveOfPeople) -> None:
-    """What is left of a purged agent is not for others, who cannot take its name; an admin can give it away."""
+    """Nothing that a purged agent leaves is for others, who cannot take its name; an admin can give it away."""
     await hive.answer("anna", "POST", "/v1/agents", {"name": "jim", "start": False})
     await hive.answer("anna", "POST", "/v1/agents/jim/destroy", {"purge": True})
     taken = await hive.ask("otto", "POST", "/v1/agents", {"name": "jim", "start": False})

@@ -1,4 +1,4 @@
-"""What an entry of a transcript says that its turn does."""
+"""The step of a turn, in one line, that an entry of its transcript tells."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_never_the_proposer_never_one_who_is_not_there(approval: Approval, decis
 
 @given(approvals, questions)
 def test_never_nobody(approval: Approval, decision: DecisionRequest) -> None:
-    """What an agent or the manager proposes, and a person's change, is decided by somebody else; a return is not."""
+    """A proposal of an agent, the manager or a person is decided by somebody else; a return is not."""
     if decision.kind not in ("rollback", "rebuild") and decision.proposer in ("ada", "hm1nd"):
         assert policy.deciders(approval, decision)
     if decision.kind == "config" and decision.proposer == ANNA.name:
@@ -202,7 +202,7 @@ def test_users_of_the_operator_are_one_party() -> None:
 
 
 def test_people_are_parties_of_their_own() -> None:
-    """What a person proposed is approved by another person, or on `host.sock`, and withdrawn by themselves only."""
+    """A person's proposal is approved by another person, or on `host.sock`, and withdrawn by themselves only."""
     decision = policy.decision_request("config", ANNA.label, "ada", has_manager=False)
     assert policy.deciders(Approval(), decision) == ["operator"]
     assert code(lambda: policy.check_may_approve(Approval(), decision, [], ANNA, "ada/3")) == "own_proposal"

@@ -57,7 +57,7 @@ def test_wrong_passwords_are_followed_by_growing_waits(door: Door) -> None:
 
 
 def test_the_longest_wait_is_15_minutes(door: Door) -> None:
-    """Who tries for a day at one address has about a hundred attempts, and never waits for longer."""
+    """A guesser at one address has about a hundred attempts in a day, and never waits for longer."""
     assert door.made(24 * 3_600) <= 5 + 11 + 24 * 4 + 1
     assert 0 < door.wait() <= 15 * 60
 
@@ -90,7 +90,7 @@ def test_guessing_does_not_keep_the_person_out(door: Door) -> None:
 
 
 def test_guessing_at_the_persons_own_address_delays_by_seconds(door: Door) -> None:
-    """Where others share the address, the person waits for 30 seconds at most."""
+    """A person who shares the address with others waits for 30 seconds at most."""
     door.succeed()
     guesses = door.made(3_600)
     assert guesses <= 5 + 5 + 3_600 // 30 + 1
@@ -122,7 +122,7 @@ def test_the_counts_are_bounded(door: Door) -> None:
 
 
 def test_an_attempt_that_was_not_carried_out_does_not_count(door: Door) -> None:
-    """What is taken back leaves no trace."""
+    """An attempt that is taken back leaves no trace."""
     for _ in range(1_000):
         assert door.wait() == 0
         door.attempts.take_back("ada", HOME, door.now, is_person=True)

@@ -120,7 +120,7 @@ async def test_sessions_end_idle_and_in_any_case(hive: PeopleHive) -> None:
 
 
 async def test_the_end_of_a_session_ends_its_requests(hive: PeopleHive) -> None:
-    """What runs with a session hears of its end when its time is up, and the database forgets it."""
+    """A request that runs with a session hears of its end when its time is up, and the database forgets it."""
     begun = await hive.add()
     running = asyncio.create_task(hive.people.run())
     heard = asyncio.Event()

@@ -10,7 +10,7 @@ from hive_agent.turns.attempts.writing import WrittenText
 
 
 class Told:
-    """What is published, and a signal of it."""
+    """The events that are published, and a signal of them."""
 
     def __init__(self) -> None:
         self.events: list[Mapping[str, object]] = []

@@ -151,7 +151,7 @@ async def read_to_end(response: aiohttp.ClientResponse) -> bool:
 
 
 async def test_streams_end_with_the_credential(tmp_path: Path) -> None:
-    """What streams in the name of a session ends when that session does, and nothing else does."""
+    """Streams in the name of a session end when that session does, and nothing else does."""
     streaming = Streaming()
     async with people_hive(tmp_path, streaming.endpoints) as hive:
         assert hive.session is not None and hive.authority is not None

@@ -28,7 +28,7 @@ HOST_ONLY = {
     "/v1/people",
     *(f"/v1/people/{{name}}/{verb}" for verb in ("link", "role", "remove")),
 }
-"""What reaches the host, its repositories' credentials and checks, or is for programs beside the daemon."""
+"""Endpoints that reach the host, its repositories' credentials and checks, or are for programs beside the daemon."""
 
 
 def socket(endpoints: list[Any]) -> DashboardSocket:

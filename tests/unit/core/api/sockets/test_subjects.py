@@ -65,7 +65,7 @@ def stripped(endpoint: Endpoint) -> Endpoint:
 
 
 def expected(endpoint: Endpoint, person: SignedIn | None, agent: str) -> int:
-    """What the rule says, in the words of the documentation: see docs/web.md."""
+    """The statement of the rule, in the words of the documentation: see docs/web.md."""
     assert endpoint.rule is not None
     role, subject = endpoint.rule.role, endpoint.rule.subject
     if role == "visitor":

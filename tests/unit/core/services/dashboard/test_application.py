@@ -74,7 +74,7 @@ async def test_forged_hosts_see_no_page(web: ServedDashboard) -> None:
 
 
 async def test_only_forms_are_taken_as_forms(web: ServedDashboard) -> None:
-    """What a page elsewhere can send without asking (text, JSON as text) is no form, and a cut one is refused."""
+    """A body that a page elsewhere can send without asking (text, JSON as text) is no form; a cut form is refused."""
     for kind in ("text/plain", "application/json", "", "application/x-www-form-urlencoded2", "multipart/form-data"):
         shown = await web.post("/sign-out", {}, **{"Content-Type": kind})
         assert shown.status == 400, (kind, shown.text)

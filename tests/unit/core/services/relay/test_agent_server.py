@@ -122,7 +122,7 @@ async def test_strangers_do_not_take_the_connections_of_an_agent(
 
 
 async def test_a_fault_of_the_relay_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the relay does not know how to handle is answered with 500 and logged without words of the request."""
+    """A fault of the relay itself is answered with 500 and logged without words of the request."""
 
     def fail(*_: object) -> None:
         raise ValueError("words of the request")

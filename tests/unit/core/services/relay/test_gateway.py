@@ -605,7 +605,7 @@ async def test_other_queries_are_refused(query: str) -> None:
 
 
 async def test_requests_together_are_bounded() -> None:
-    """If the requests under way are too large together, a further large one is refused, and served later."""
+    """A large request is refused while those under way are too large together, and served later."""
     large = {**BODY, "messages": [{"role": "user", "content": "x" * ALWAYS}]}
     async with relay_hive() as hive:
         assert hive.gateway._context is not None

@@ -38,7 +38,7 @@ class Host:
         return await asyncio.to_thread(CliRunner().invoke, main, line, prog_name="hive-c0re")
 
     async def out(self, *arguments: str) -> str:
-        """What it prints on stdout when all is well, without colours."""
+        """Run the command, which must succeed, and return its output without colours."""
         result = await self.run(*arguments)
         assert result.exit_code == 0, result.output
         return unstyle(result.stdout)
@@ -133,7 +133,7 @@ async def test_sessions_and_tokens(host: Host) -> None:
     ],
 )
 async def test_refusals(host: Host, arguments: tuple[str, ...], code: str, words: str) -> None:
-    """What cannot be done is refused with its reason."""
+    """A change that is not possible is refused with its reason."""
     await host.hive.add("bob", "viewer")
     result = await host.run(*arguments, "--json")
     assert result.exit_code == 1

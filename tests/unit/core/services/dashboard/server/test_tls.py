@@ -47,7 +47,7 @@ async def test_a_changed_certificate_is_taken_up(tmp_path: Path) -> None:
 
 
 async def test_a_signal_reads_the_files_at_once(tmp_path: Path) -> None:
-    """What sets the event, a SIGHUP, does not wait for the next look."""
+    """A SIGHUP, which sets the event, does not wait for the next look."""
     certificate, reread = Certificate(*write_pair(tmp_path, "old")), asyncio.Event()
     following = asyncio.create_task(certificate.follow(reread, pause=3600))
     old = await served_certificate(certificate.context)

@@ -32,7 +32,7 @@ def test_line_that_tells_a_call(entry: dict[str, Any], digest: str) -> None:
 
 
 def test_messages_are_no_tool_calls() -> None:
-    """What the agent sends is told apart from its other calls, whatever its program calls the tool."""
+    """Messages that the agent sends are told apart from its other calls, whatever its program calls the tool."""
     assert of.sent_message(call("mcp__hive__send", to="bob", body="hi")) == ("bob", "hi")
     assert of.sent_message(call("hive_send", to="bob", body="hi")) == ("bob", "hi")
     assert of.sent_message(call("send", to=1, body="hi")) is None

@@ -24,7 +24,7 @@ def _request(number: int, state: str) -> dict[str, Any]:
 
 
 def test_what_waits_for_whom() -> None:
-    """What waits for people comes first, the oldest at the top; what others decide on is told apart from what ended."""
+    """Matters for people come first, the oldest at the top; those that others decide on stand apart from ended ones."""
     proposals = [
         _proposal(4, "built", "operator"),
         _proposal(3, "built", "manager"),

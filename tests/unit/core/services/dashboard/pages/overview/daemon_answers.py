@@ -39,7 +39,7 @@ def agent(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def activity(*agents: dict[str, Any], **spawned_by: str) -> dict[str, Any]:
-    """What these agents do, and who asked for which."""
+    """The activities of these agents, and who asked for which."""
     doing = [AgentActivity.model_validate(each) for each in agents]
     answer = ActivityList(agents=doing, spawned_by=spawned_by, sample_seconds=10)
     return answer.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""What waits for a person."""
+"""Matters that wait for a person."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _of_agents(**changes: Any) -> list[tuple[str, str]]:
 
 
 def test_only_what_waits_for_a_person_is_named() -> None:
-    """What waits for the manager, is decided, or is under way, is left out."""
+    """Matters that wait for the manager, are decided, or are under way, are left out."""
     work = {"repo": "web", "number": 2, "by": "bob", "title": "t", "created_at": ago(hours=1)}
     request = {"id": 9, "agent": "bob", "host": "h", "why": "w", "hours": 2.0, "asked_at": ago(hours=1)}
     found = find_decisions(

@@ -27,7 +27,7 @@ async def test_both_sides_are_coloured() -> None:
 
 
 async def test_lines_that_do_not_fit_are_text() -> None:
-    """If as many lines do not come back, none is coloured: no line is shown in the place of another."""
+    """No line is coloured if not as many lines come back: no line is shown in the place of another."""
 
     async def wrong(_: str, __: str) -> list[Html]:
         return [Html("one")]

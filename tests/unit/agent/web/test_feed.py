@@ -225,7 +225,7 @@ def test_latest_turn() -> None:
 
 
 def test_the_text_that_is_written_is_told_to_late_comers() -> None:
-    """A reader that comes while the model writes gets the text so far, until all of it or the end of the turn is told."""
+    """A late reader gets the text that the model has written, until all of it or the end of the turn is told."""
     feed = Feed()
     feed.publish("writing", {"turn": 1, "at": 0, "text": "I loo"})
     feed.publish("writing", {"turn": 1, "at": 5, "text": "k"})
